@@ -1,0 +1,11 @@
+//! aptpeer: a peer-to-peer proxy for apt. Every byte it hands on is verified against the SHA-256 that apt trusts.
+//!
+//! A request travels: apt knocks at `proxy`, `download` gathers the bytes, `store` keeps them, `peer` gives them to
+//! others. What decides is pure and sits at the bottom; docs/architecture.md has the table of layers, and a test
+//! enforces it.
+
+pub mod digest;
+
+pub mod pieces;
+
+pub mod clock;

@@ -7,5 +7,8 @@
 pub mod digest;
 
 pub mod pieces;
+pub mod wire;
+
+pub mod swarm;
 
 pub mod clock;

@@ -9,5 +9,6 @@ pub mod digest;
 pub mod pieces;
 
 pub mod clock;
+pub mod metrics;
 
 pub mod config;

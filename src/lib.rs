@@ -12,3 +12,6 @@ pub mod wire;
 pub mod swarm;
 
 pub mod clock;
+pub mod metrics;
+
+pub mod config;

@@ -1,0 +1,162 @@
+//! The list of every key. A new key is one entry here; the field, the sample file and the checks follow.
+
+use super::choices::{LogFormat, LogLevel, Prefer, Signatures, UpstreamProxy};
+use super::load::Reader;
+use super::table::{Effect, Key, effect, settings};
+use super::units::{PacketRate, Rate, Size, Span};
+use super::values::{HostPattern, HostPort, Setting, Whole};
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+settings! {
+    /// The side that apt talks to.
+    proxy: Proxy {
+        /// Where apt finds the proxy. Port 0 takes any free port.
+        listen: SocketAddr = "127.0.0.1:9977";
+        /// Networks whose machines may use the proxy. An address outside this machine in proxy.listen
+        /// is refused unless this key is set.
+        allow_clients: Vec<IpNet> = ["127.0.0.0/8", "::1"];
+    }
+    /// The servers that apt's sources name.
+    mirrors: Mirrors {
+        /// Hosts that may be asked. Empty: any mirror on a public address, and those that apt's own sources name.
+        allow: Vec<HostPattern> = [];
+        /// Whether mirrors on private or loopback addresses may be asked that apt's sources do not name.
+        allow_private: bool = false;
+        /// The directory where apt keeps its indexes; hashes are learnt from it. Empty: not read.
+        lists_dir: Option<PathBuf> = "/var/lib/apt/lists";
+        /// Keyrings, or directories of them, that signatures of indexes are checked against.
+        keyrings: Vec<PathBuf> = ["/usr/share/keyrings", "/etc/apt/trusted.gpg.d", "/etc/apt/keyrings"];
+        /// auto: learn nothing from a bad signature; enforce: learn only from a good one; off: do not check.
+        verify_signatures: Signatures = "auto";
+        /// The proxy between this machine and the mirrors. auto: what the environment or apt's configuration
+        /// says; none: connect directly.
+        proxy: UpstreamProxy = "auto";
+        /// A file of PEM certificates trusted for https mirrors, besides those of the system. Empty: no others.
+        ca_file: Option<PathBuf> = "";
+    }
+    /// The side that other peers talk to.
+    network: Network {
+        /// Where peers reach this node. Empty: it serves nobody. Port 0 takes any free port.
+        listen: Vec<SocketAddr> = ["0.0.0.0:9979", "[::]:9979"];
+        /// Peers that are always asked.
+        peers: Vec<HostPort> = [];
+        /// Whether peers on private addresses are asked that are not named in network.peers.
+        allow_private_peers: bool = false;
+        /// Asks the router for an open port (UPnP IGD, NAT-PMP, PCP).
+        port_mapping: bool = true, later off false;
+    }
+    /// A private swarm.
+    swarm: Swarm {
+        /// A file with the key that all members share. Empty: the public swarm.
+        secret_file: Option<PathBuf> = "", later;
+    }
+    /// The files that are kept.
+    cache: Cache {
+        /// Where they are kept. Empty: $CACHE_DIRECTORY, /var/cache/aptpeer for root, ~/.cache/aptpeer else.
+        path: PathBuf = "";
+        /// How much they may take; the files unused for longest go first.
+        max_size: Size = "10GB";
+        /// How much of the disk stays free, whatever max_size says.
+        min_free_space: Size = "1GB";
+    }
+    /// What the node remembers besides files.
+    state: State {
+        /// Where that is kept. Empty: $STATE_DIRECTORY, /var/lib/aptpeer for root, ~/.local/state/aptpeer else.
+        path: PathBuf = "";
+    }
+    /// How fast and how much at once.
+    transfer: Transfer {
+        /// How fast all peers together may be served.
+        max_upload_rate: Rate = "0";
+        /// How fast peers and mirrors together may be read.
+        max_download_rate: Rate = "0";
+        /// How many files are served to peers at once.
+        max_concurrent_uploads: Whole<0, 10_000> = 20;
+        /// How many files are fetched from peers at once.
+        max_concurrent_downloads: Whole<1, 1_000> = 8;
+        /// speed: race the mirror; offload: wait a little for peers, to spare the mirror.
+        prefer: Prefer = "speed";
+    }
+    /// Finding peers through the BitTorrent Mainline DHT.
+    dht: Dht {
+        /// Whether this node takes part.
+        enabled: bool = true, later off false;
+        /// Nodes that the first look-up asks.
+        bootstrap: Vec<HostPort> = ["router.bittorrent.com:6881", "dht.transmissionbt.com:6881", "router.utorrent.com:6881"], later;
+        /// How often a file is announced again.
+        announce_interval: Span = "25m", later;
+        /// How many packets are spent on announcing.
+        announce_budget: PacketRate = "50/s", later;
+        /// Publishers whose signed lists are followed.
+        publishers: Vec<String> = [], later;
+    }
+    /// Finding peers on the local network.
+    lan: Lan {
+        /// Whether this node looks and answers there.
+        enabled: bool = true, later off false;
+    }
+    /// What others may learn.
+    privacy: Privacy {
+        /// Whether this node tells the swarm which files it has.
+        announce: bool = true, later off false;
+        /// Whether only peers on the local network are talked to.
+        lan_only: bool = false, later;
+    }
+    /// The page, the figures and the health check for the person in charge.
+    status: Status {
+        /// Where they are served. Port 0 takes any free port.
+        listen: SocketAddr = "127.0.0.1:9978";
+    }
+    /// The log, on standard error.
+    log: Log {
+        /// How much is said.
+        level: LogLevel = "info";
+        /// text for people, json for programs: one document a line.
+        format: LogFormat = "text";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_default_and_every_off_value_is_allowed() {
+        let mut reader = Reader::default();
+        assert!(Settings::read(&mut reader).is_some(), "{:?}", reader.problems());
+        for key in KEYS {
+            if let Effect::Later { off: Some(off) } = key.effect {
+                assert_eq!(
+                    off, "false",
+                    "{}: the check of `off` values knows only what tests cover",
+                    key.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_variables_are_unique() {
+        let names: HashSet<_> = KEYS.iter().map(|key| key.name).collect();
+        let variables: HashSet<_> = KEYS.iter().map(Key::variable).collect();
+        assert_eq!(names.len(), KEYS.len());
+        assert_eq!(variables.len(), KEYS.len());
+        assert!(variables.contains("APTPEER_PROXY_ALLOW_CLIENTS"));
+    }
+
+    #[test]
+    fn every_key_says_what_it_means_and_what_is_allowed() {
+        for key in KEYS {
+            assert!(key.meaning.trim().ends_with('.'), "{}: {:?}", key.name, key.meaning);
+            assert!(
+                !key.allowed.is_empty() && !key.allowed.ends_with('.'),
+                "{}: {:?}",
+                key.name,
+                key.allowed
+            );
+        }
+    }
+}

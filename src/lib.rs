@@ -15,3 +15,5 @@ pub mod clock;
 pub mod metrics;
 
 pub mod config;
+
+pub mod http;

@@ -14,6 +14,6 @@ pub mod swarm;
 pub mod clock;
 pub mod metrics;
 
-pub mod config;
-
 pub mod http;
+
+pub mod config;

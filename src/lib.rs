@@ -9,3 +9,5 @@ pub mod digest;
 pub mod pieces;
 
 pub mod clock;
+
+pub mod store;

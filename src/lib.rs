@@ -15,5 +15,6 @@ pub mod clock;
 pub mod metrics;
 
 pub mod http;
+pub mod store;
 
 pub mod config;

@@ -11,4 +11,8 @@ pub mod pieces;
 pub mod clock;
 pub mod metrics;
 
+pub mod status;
+
 pub mod config;
+
+pub mod cli;

@@ -17,4 +17,8 @@ pub mod metrics;
 pub mod http;
 pub mod store;
 
+pub mod status;
+
 pub mod config;
+
+pub mod cli;

@@ -1,0 +1,113 @@
+//! The command line: one file per command.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 the work failed; 2 bad
+//! usage or bad configuration.
+
+mod config;
+mod logging;
+mod output;
+mod version;
+
+use crate::config::{Loaded, LogLevel, Settings, Surroundings, Typed, load};
+use clap::builder::PossibleValuesParser;
+use clap::{Parser, Subcommand};
+use output::{Failure, Output};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A peer-to-peer proxy for apt: verified pieces from peers, the mirror as the last resort.
+#[derive(Parser)]
+#[command(name = "aptpeer", version, arg_required_else_help = true)]
+struct Arguments {
+    /// Read this configuration file too, before the usual ones
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// How much is said on standard error
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = levels())]
+    log_level: Option<String>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show, check or begin a configuration
+    #[command(subcommand)]
+    Config(config::Action),
+    /// Print the version
+    Version(version::Arguments),
+}
+
+impl Command {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        match self {
+            Self::Config(action) => config::run(&action, context),
+            Self::Version(arguments) => version::run(&arguments, context),
+        }
+    }
+}
+
+/// Runs the command that `arguments` (the program's name first) ask for.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version asked for are results, everything else is bad usage; clap knows which stream is whose.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    let mut typed = Typed { config: arguments.config, flags: Vec::new() };
+    let level = arguments.log_level;
+    typed.flags.extend(level.map(|level| ("log.level", "--log-level", level)));
+
+    let mut context = Context { typed, around: Surroundings::of_this_process(), output: Output::new() };
+    match arguments.command.run(&mut context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// What every command has at hand.
+struct Context {
+    typed: Typed,
+    around: Surroundings,
+    output: Output,
+}
+
+impl Context {
+    fn load(&self) -> Result<Loaded, Failure> {
+        Ok(load(&self.typed, &self.around)?)
+    }
+
+    /// The settings, for a command that works once and leaves: it logs warnings only, unless `--log-level` says
+    /// otherwise, since `log.level` is about the daemon.
+    #[allow(dead_code)]
+    fn settings(&self) -> Result<Settings, Failure> {
+        let mut settings = self.load()?.settings;
+        if self.typed.flags.is_empty() {
+            settings.log.level = LogLevel::Warn;
+        }
+        settings.log.format = crate::config::LogFormat::Text;
+        logging::start(&settings.log);
+        Ok(settings)
+    }
+}
+
+fn levels() -> PossibleValuesParser {
+    PossibleValuesParser::new(LogLevel::ALL.iter().map(|level| level.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
+use futures_util::Stream;
 
 use super::Shared;
 use super::catalog::Record;
@@ -17,6 +18,9 @@ use super::error::StoreError;
 use super::mapping;
 use crate::digest::Sha256;
 use crate::pieces::{Geometry, PieceIndex, State};
+
+/// How much is handed out at once: a full socket buffer, and soon enough.
+const CHUNK: u64 = 256 << 10;
 
 /// A whole object, open for reading. It stays readable for as long as it is held, also when the store evicts it.
 pub struct Object {
@@ -124,6 +128,34 @@ impl Object {
         let Ok(stamp) = Stamp::of(&self.file) else { return false };
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.stamp == stamp && self.pieces_of(&range).all(|piece| seen.verified[piece as usize])
+    }
+
+    /// The next bytes of a not empty `range`: at most 256 KiB, and not beyond the piece they begin in. Where the piece
+    /// has to be read and verified first, the other tasks of this thread go on meanwhile; call it within a multi-thread
+    /// runtime.
+    ///
+    /// # Errors
+    /// As [`Object::bytes`].
+    pub fn next_chunk(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let piece_end = self.geometry.range(self.geometry.piece_at(range.start)).end;
+        let chunk = range.start..range.end.min(piece_end).min(range.start + CHUNK);
+        if self.is_verified(chunk.clone()) {
+            return self.bytes(chunk);
+        }
+        tokio::task::block_in_place(|| self.bytes(chunk))
+    }
+
+    /// The bytes of `range`, chunk by chunk.
+    pub fn chunks(self: &Arc<Self>, range: Range<u64>) -> impl Stream<Item = Result<Bytes, StoreError>> + Send + use<> {
+        let state = (Arc::clone(self), range.start..range.end.min(self.length()));
+        futures_util::stream::try_unfold(state, |(object, mut range)| async move {
+            if range.is_empty() {
+                return Ok(None);
+            }
+            let bytes = object.next_chunk(range.clone())?;
+            range.start += bytes.len() as u64;
+            Ok(Some((bytes, (object, range))))
+        })
     }
 
     /// Reads the object from its start to its end, each piece verified before it is handed out.

@@ -1,5 +1,6 @@
 //! An object as its readers see it: whole from the store, or growing.
 
+use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -119,6 +120,21 @@ impl Download {
         self.ready(u64::MAX).await
     }
 
+    /// The whole object for a reader that waits for nothing; `None` unless it is proven.
+    pub fn read_whole(&self) -> Option<Box<dyn Read + Send>> {
+        match &self.from {
+            From::Held(object) => Some(Box::new(object.reader())),
+            From::Flying(progress) => {
+                let now = progress.borrow();
+                if !matches!(now.stage, Stage::Closed) {
+                    return None;
+                }
+                let bytes = now.canvas.as_ref()?.bytes(0..self.length());
+                Some(Box::new(Cursor::new(bytes)))
+            }
+        }
+    }
+
     /// The bytes of `range` as they become readable.
     pub fn chunks(&self, range: Range<u64>) -> Chunks {
         let taints = match &self.from {
@@ -154,6 +170,25 @@ impl Chunks {
         };
         self.at += bytes.len() as u64;
         Ok(Some(bytes))
+    }
+
+    /// One byte, if one may be read now; `None` if not, or at the end.
+    ///
+    /// # Errors
+    /// Where bytes that were given proved wrong.
+    pub fn next_byte(&mut self) -> Result<Option<Bytes>, DownloadError> {
+        let From::Flying(progress) = &self.download.from else { return Ok(None) };
+        let byte = {
+            let now = progress.borrow();
+            if now.taints != self.taints {
+                return Err(DownloadError::Tainted);
+            }
+            let end = self.at + 1;
+            let canvas = now.canvas.as_ref().filter(|_| now.released >= end && end <= self.end);
+            canvas.map(|canvas| canvas.bytes(self.at..end))
+        };
+        self.at += u64::from(byte.is_some());
+        Ok(byte)
     }
 
     /// The same as a stream.

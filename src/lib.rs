@@ -11,6 +11,8 @@ pub mod pieces;
 pub mod clock;
 pub mod metrics;
 
+pub mod store;
+
 pub mod status;
 
 pub mod config;

@@ -7,10 +7,14 @@
 pub mod digest;
 
 pub mod pieces;
+pub mod wire;
+
+pub mod swarm;
 
 pub mod clock;
 pub mod metrics;
 
+pub mod http;
 pub mod store;
 
 pub mod status;

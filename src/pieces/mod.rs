@@ -1,7 +1,13 @@
-//! Pieces of an object and the SHA-256 chain that verifies them.
+//! Pieces of an object and the SHA-256 chain that verifies them in any order, hashing each byte once.
 
 mod chain;
 mod geometry;
+mod ledger;
+mod list;
+mod set;
 
 pub use chain::{ChainWalk, State};
 pub use geometry::{Geometry, MAX_LENGTH, PIECE_LENGTH, PieceIndex, TooLong};
+pub use ledger::{End, Ledger, Link};
+pub use list::{PieceList, WrongShape};
+pub use set::PieceSet;

@@ -1,0 +1,722 @@
+//! One object's download as a pure machine: events and `now` in, orders and facts out.
+//!
+//! Bytes come on two fronts (docs/verification.md): the mirror walks forward from the first byte, peers fetch pieces
+//! under a piece-hash list, and what may be handed out follows from what is linked and who said so.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use super::claims::{Claims, Trust};
+use super::fault::PeerFault;
+use super::order::{Fact, FetchId, Order, Outcome};
+use super::pace;
+use super::source::{Holding, Mirror, Peer, PeerKind, SourceId, Standing};
+use crate::digest::Sha256;
+use crate::pieces::{ChainWalk, End, Geometry, Ledger, Link, PieceIndex, PieceList, PieceSet, State};
+
+/// What the user wants of a download (`transfer.prefer`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Prefer {
+    /// The mirror helps as soon as it would make things faster.
+    #[default]
+    Speed,
+    /// Wait a little for peers to spare the mirror.
+    Offload,
+}
+
+/// Where the bytes of a linked piece came from, and so what its link is worth before it is proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The mirror: what apt would have got anyway.
+    Mirror,
+    /// A peer, under the leading list.
+    Listed,
+    /// A peer that was walked because nobody has a list.
+    Walked(SourceId),
+}
+
+/// Who is walked forward from the front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Walker {
+    /// The mirror.
+    Mirror,
+    /// A peer, for want of a list and of a mirror.
+    Peer(SourceId),
+}
+
+/// A fetch under way.
+#[derive(Debug)]
+pub(super) enum Fetch {
+    Piece {
+        source: SourceId,
+        piece: PieceIndex,
+        link: Link,
+        asked: Instant,
+        progress: Instant,
+        started: bool,
+    },
+    /// `piece` is the one it is in, `offset` what is written, `until` the end of what was asked for.
+    Walk { walker: Walker, piece: PieceIndex, offset: u64, until: u64, start: State, progress: Instant },
+}
+
+/// A sender whose bytes for a piece led elsewhere than the list says; judged when the object is closed.
+#[derive(Debug, Clone, Copy)]
+struct Suspect {
+    source: SourceId,
+    piece: PieceIndex,
+    link: Link,
+}
+
+/// The download of one object.
+#[derive(Debug)]
+pub struct Download {
+    pub(super) ledger: Ledger,
+    /// Where the bytes of each linked piece came from.
+    by: Vec<Option<By>>,
+    pub(super) claims: Claims,
+    pub(super) peers: Vec<Peer>,
+    pub(super) mirror: Mirror,
+    pub(super) mirror_rate: Option<f64>,
+    pub(super) prefer: Prefer,
+    pub(super) fetches: BTreeMap<FetchId, Fetch>,
+    suspects: Vec<Suspect>,
+    orders: VecDeque<Order>,
+    facts: VecDeque<Fact>,
+    next_fetch: u64,
+    pub(super) started: Instant,
+    /// When a byte of the object last arrived from anywhere.
+    pub(super) last_byte: Option<Instant>,
+    /// Bytes that peers delivered, for their rate.
+    pub(super) peer_bytes: u64,
+    pub(super) last_release: Instant,
+    released: u64,
+    taints: u32,
+    /// Peers that were given up without proof may be tried once more before the download fails.
+    last_hope: bool,
+    outcome: Outcome,
+}
+
+impl Download {
+    /// A download of the object `id`, with no source yet.
+    pub fn new(id: Sha256, geometry: Geometry, prefer: Prefer, now: Instant) -> Self {
+        let mut download = Self {
+            ledger: Ledger::new(id, geometry),
+            by: vec![None; geometry.pieces() as usize],
+            claims: Claims::default(),
+            peers: Vec::new(),
+            mirror: Mirror::None,
+            mirror_rate: None,
+            prefer,
+            fetches: BTreeMap::new(),
+            suspects: Vec::new(),
+            orders: VecDeque::new(),
+            facts: VecDeque::new(),
+            next_fetch: 0,
+            started: now,
+            last_byte: None,
+            peer_bytes: 0,
+            last_release: now,
+            released: 0,
+            taints: 0,
+            last_hope: true,
+            outcome: Outcome::Running,
+        };
+        if geometry.length() == 0 {
+            let digest = ChainWalk::from_state(State::INITIAL).finish(0);
+            download.ledger.link(0, Link { start: State::INITIAL, end: End::Digest(digest) });
+        }
+        download
+    }
+
+    /// The mirror can be asked; `rate` is its usual throughput in bytes a second.
+    pub fn add_mirror(&mut self, rate: Option<f64>) {
+        self.mirror = Mirror::Standby;
+        self.mirror_rate = rate;
+    }
+
+    /// A peer that may hold the object.
+    pub fn add_peer(
+        &mut self,
+        kind: PeerKind,
+        address: IpAddr,
+        standing: Standing,
+        now: Instant,
+    ) -> SourceId {
+        let id = SourceId(u32::try_from(self.peers.len()).unwrap_or(u32::MAX));
+        let mut peer = Peer::new(id, kind, address, standing, now);
+        if self.geometry().pieces() == 1 {
+            // One piece needs no list: the first question is for the bytes.
+            peer.holding = Holding::Pieces { have: PieceSet::all(1), asked_at: now };
+        } else {
+            self.orders.push_back(Order::AskList(id));
+        }
+        self.peers.push(peer);
+        id
+    }
+
+    /// The peer's list and the pieces that it would serve now.
+    pub fn handle_list(&mut self, source: SourceId, list: PieceList, have: PieceSet, now: Instant) {
+        let Some(peer) = self.peers.get_mut(source.0 as usize) else { return };
+        if peer.holding == Holding::Gone {
+            return;
+        }
+        peer.holding = Holding::Pieces { have, asked_at: now };
+        let (kind, group) = (peer.kind, peer.group);
+        self.claims.put(source, kind, group, list);
+        self.drop_foreign_links();
+        self.check_camp_against_walk();
+    }
+
+    /// The peer has no list of the object. It may be a plain file server: it is asked for pieces under the lists of
+    /// others.
+    pub fn handle_no_list(&mut self, source: SourceId, now: Instant) {
+        let all = PieceSet::all(self.geometry().pieces());
+        if let Some(peer) = self.peers.get_mut(source.0 as usize)
+            && matches!(peer.holding, Holding::Asked { .. })
+        {
+            peer.holding = Holding::Pieces { have: all, asked_at: now };
+            // Nothing is to wait for it.
+            peer.standing.doubtful = true;
+        }
+    }
+
+    /// The peer does not hold the object, or not the bytes asked for.
+    pub fn handle_not_held(&mut self, source: SourceId) {
+        self.facts.push_back(Fact::NotHeld(source));
+        if let Some(peer) = self.peers.get_mut(source.0 as usize) {
+            peer.absent = true;
+        }
+        self.retire(source);
+    }
+
+    /// The question for the list failed.
+    pub fn handle_list_failure(&mut self, source: SourceId, fault: PeerFault) {
+        self.charge(source, fault);
+        self.retire(source);
+    }
+
+    /// A fetch got its answer's head, or more of its body: for a walk, bytes up to `offset` are in the object.
+    pub fn handle_progress(&mut self, fetch: FetchId, offset: u64, bytes: u64, now: Instant) {
+        self.last_byte = Some(now);
+        match self.fetches.get_mut(&fetch) {
+            Some(Fetch::Walk { offset: at, progress, .. }) => (*at, *progress) = (offset, now),
+            Some(Fetch::Piece { progress, started, source, .. }) => {
+                *progress = now;
+                *started = true;
+                let source = *source;
+                self.peer_bytes += bytes;
+                if let Some(peer) = self.peers.get_mut(source.0 as usize) {
+                    peer.delivered |= bytes > 0;
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The driver began with a fetch that had waited for its turn: the peer's time counts from now.
+    pub fn handle_begun(&mut self, fetch: FetchId, now: Instant) {
+        match self.fetches.get_mut(&fetch) {
+            Some(Fetch::Piece { asked, progress, .. }) => (*asked, *progress) = (now, now),
+            Some(Fetch::Walk { progress, .. }) => *progress = now,
+            None => {}
+        }
+    }
+
+    /// Other bytes were written where some had been released already.
+    pub fn handle_differing(&mut self) {
+        self.taints += 1;
+        self.released = 0;
+        self.facts.push_back(Fact::Tainted);
+    }
+
+    /// A peer's piece led where it should and is in the object now.
+    pub fn handle_piece_linked(&mut self, fetch: FetchId) {
+        let Some(Fetch::Piece { source, piece, link, .. }) = self.fetches.remove(&fetch) else { return };
+        self.put_link(piece, link, By::Listed);
+        self.facts.push_back(Fact::PieceLinked(source, piece));
+        self.cancel_fetches_of(piece);
+        self.settle();
+    }
+
+    /// A peer's piece led elsewhere, to `end`.
+    pub fn handle_piece_unlinked(&mut self, fetch: FetchId, end: End) {
+        let Some(Fetch::Piece { source, piece, link, .. }) = self.fetches.remove(&fetch) else { return };
+        let own_word = self.claims.members() == [source];
+        if (piece == 0 && self.ledger.proven_end(0) == Some(link.end)) || own_word {
+            // Either both ends are beyond doubt, or list and bytes are of one hand and contradict each other.
+            self.charge(source, PeerFault::WrongPiece);
+            if own_word {
+                self.discard_camp();
+            }
+            self.retire(source);
+            return;
+        }
+        let suspect = Suspect { source, piece, link: Link { start: link.start, end } };
+        let same_bytes = |other: &&Suspect| other.piece == piece && other.link == suspect.link;
+        let witness = self.suspects.iter().find(same_bytes).map(|other| other.source);
+        self.suspects.push(suspect);
+        if witness.is_some_and(|witness| self.group(witness) != self.group(source)) {
+            // Two networks sent the same bytes: it is the list that seems wrong. Whether it is shows when the object is
+            // closed; two liars could frame it.
+            self.discard_camp();
+            return;
+        }
+        self.suspend(source);
+        if !self.peers.iter().any(Peer::is_alive) {
+            self.discard_camp();
+        }
+    }
+
+    /// A walk came to the end of a piece. `whole`: all its bytes were written by this walk.
+    pub fn handle_walked(&mut self, fetch: FetchId, end: End, whole: bool) {
+        let Some(Fetch::Walk { walker, piece, start, .. }) = self.fetches.get(&fetch) else { return };
+        let (walker, piece, start) = (*walker, *piece, *start);
+        if whole && !self.ledger.is_linked(piece) {
+            let by = match walker {
+                Walker::Mirror => By::Mirror,
+                Walker::Peer(source) => By::Walked(source),
+            };
+            self.put_link(piece, Link { start, end }, by);
+            self.cancel_where(|fetch| matches!(fetch, Fetch::Piece { piece: of, .. } if *of == piece));
+        }
+        self.check_camp_against_walk();
+        self.go_on_walking(fetch, piece + 1, end);
+        self.settle();
+    }
+
+    /// A fetch from a peer failed.
+    pub fn handle_piece_failure(&mut self, fetch: FetchId, fault: PeerFault) {
+        let source = match self.fetches.remove(&fetch) {
+            Some(Fetch::Piece { source, .. } | Fetch::Walk { walker: Walker::Peer(source), .. }) => source,
+            _ => return,
+        };
+        self.charge(source, fault);
+        self.retire(source);
+    }
+
+    /// The peer answered that it does not hold what a fetch asked for.
+    pub fn handle_piece_not_held(&mut self, fetch: FetchId) {
+        let Some(Fetch::Piece { source, .. }) = self.fetches.remove(&fetch) else { return };
+        self.handle_not_held(source);
+    }
+
+    /// The walk ended before its range did, for good: the mirror's client has done what retrying can do. `fault` is
+    /// for a peer that was walked.
+    pub fn handle_walk_failure(&mut self, fetch: FetchId, fault: PeerFault) {
+        match self.fetches.remove(&fetch) {
+            Some(Fetch::Walk { walker: Walker::Mirror, .. }) => self.mirror = Mirror::Gone,
+            Some(Fetch::Walk { walker: Walker::Peer(source), .. }) => {
+                self.charge(source, fault);
+                self.retire(source);
+            }
+            _ => {}
+        }
+    }
+
+    /// Decides what to do next; call it after every event and when [`Self::next_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.outcome != Outcome::Running {
+            return;
+        }
+        if self.ledger.is_closed() {
+            self.close();
+            return;
+        }
+        self.expire(now);
+        self.schedule(now);
+        self.release(now);
+        if !self.is_hopeless() {
+            return;
+        }
+        if self.last_hope && self.revive() {
+            self.last_hope = false;
+            self.schedule(now);
+        } else {
+            self.outcome = Outcome::Failed;
+        }
+    }
+
+    fn is_hopeless(&self) -> bool {
+        let asked = |peer: &Peer| matches!(peer.holding, Holding::Asked { .. });
+        let growing = |peer: &Peer| matches!(&peer.holding, Holding::Pieces { have, .. } if !have.is_all());
+        self.fetches.is_empty()
+            && matches!(self.mirror, Mirror::None | Mirror::Gone)
+            && !self.peers.iter().any(|peer| asked(peer) || growing(peer))
+    }
+
+    /// The next order, if there is one.
+    pub fn poll_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    /// The next fact, if there is one.
+    pub fn poll_fact(&mut self) -> Option<Fact> {
+        self.facts.pop_front()
+    }
+
+    /// How many bytes from the start may be handed to readers; the last byte only once the object is closed.
+    pub const fn released(&self) -> u64 {
+        self.released
+    }
+
+    /// How often released bytes proved wrong; whoever read under a lower count must throw away what it has.
+    pub const fn taints(&self) -> u32 {
+        self.taints
+    }
+
+    /// How the download stands.
+    pub const fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// The ledger: what is linked so far.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The pieces that may be given to other peers now, and the states that they hang on: proven ones, and all of a
+    /// prefix whose bytes came from the mirror.
+    pub fn servable(&self) -> PieceSet {
+        let geometry = self.geometry();
+        let mut set = PieceSet::none(geometry.pieces());
+        let trusted = 0..self.mirror_prefix();
+        trusted.chain(self.ledger.proven_from()..geometry.pieces()).for_each(|piece| set.insert(piece));
+        set
+    }
+
+    pub(super) const fn geometry(&self) -> Geometry {
+        self.ledger.geometry()
+    }
+
+    pub(super) fn order_walk(&mut self, walker: Walker, range: Range<u64>, start: State, now: Instant) {
+        let fetch = self.fetch_id();
+        let piece = self.geometry().piece_at(range.start);
+        let (offset, until) = (range.start, range.end);
+        self.fetches.insert(fetch, Fetch::Walk { walker, piece, offset, until, start, progress: now });
+        self.orders.push_back(Order::Walk { fetch, walker, range, start });
+    }
+
+    pub(super) fn order_piece(&mut self, source: SourceId, piece: PieceIndex, link: Link, now: Instant) {
+        let fetch = self.fetch_id();
+        let asked = Fetch::Piece { source, piece, link, asked: now, progress: now, started: false };
+        self.fetches.insert(fetch, asked);
+        let range = self.geometry().range(piece);
+        self.orders.push_back(Order::FetchPiece {
+            fetch,
+            source,
+            piece,
+            range,
+            start: link.start,
+            expected: link.end,
+        });
+    }
+
+    pub(super) fn order_list(&mut self, source: SourceId) {
+        self.orders.push_back(Order::AskList(source));
+    }
+
+    pub(super) fn note(&mut self, fact: Fact) {
+        self.facts.push_back(fact);
+    }
+
+    pub(super) fn charge(&mut self, source: SourceId, fault: PeerFault) {
+        if let Some(peer) = self.peers.get_mut(source.0 as usize)
+            && !peer.charged
+        {
+            peer.charged = true;
+            self.facts.push_back(Fact::PeerFaulted(source, fault));
+        }
+    }
+
+    /// Takes a peer out of this download, its list with it and whatever it was fetching.
+    pub(super) fn retire(&mut self, source: SourceId) {
+        if let Some(peer) = self.peers.get_mut(source.0 as usize) {
+            peer.holding = Holding::Gone;
+        }
+        self.claims.discard(source);
+        self.cancel_where(|fetch| matches!(fetch, Fetch::Piece { source: of, .. } if *of == source));
+    }
+
+    fn suspend(&mut self, source: SourceId) {
+        if let Some(peer) = self.peers.get_mut(source.0 as usize)
+            && let Holding::Pieces { have, .. } = &peer.holding
+        {
+            peer.holding = Holding::Suspended { have: have.clone() };
+        }
+        self.cancel_where(|fetch| matches!(fetch, Fetch::Piece { source: of, .. } if *of == source));
+    }
+
+    /// Gives up the leading list with those who gave it, and every link that hangs on nothing else. Whoever was
+    /// suspended under it gets another chance.
+    fn discard_camp(&mut self) {
+        for member in self.claims.discard_camp() {
+            self.retire(member);
+        }
+        self.cancel_where(|fetch| matches!(fetch, Fetch::Piece { .. }));
+        let started = self.started;
+        for peer in &mut self.peers {
+            if let Holding::Suspended { have } = &peer.holding {
+                peer.holding = Holding::Pieces { have: have.clone(), asked_at: started };
+            }
+        }
+        self.unlink_between(self.mirror_prefix(), self.ledger.proven_from());
+        // A walk that set out from a state of that list leads nowhere now.
+        let (prefix, front) = (self.ledger.prefix(), self.ledger.front_state());
+        self.cancel_where(|fetch| match fetch {
+            Fetch::Walk { piece, start, .. } => *piece != prefix || Some(*start) != front,
+            Fetch::Piece { .. } => false,
+        });
+        self.facts.push_back(Fact::ListDiscarded);
+    }
+
+    /// Another list leads now: what hangs on the word of the one before is dropped.
+    fn drop_foreign_links(&mut self) {
+        let claims = &self.claims;
+        let fits = |piece: PieceIndex, link: &Link| {
+            let end = claims.state(piece + 1).map(End::State);
+            claims.state(piece) == Some(link.start) && end.is_none_or(|end| end == link.end)
+        };
+        let listed = self.mirror_prefix()..self.ledger.proven_from();
+        let foreign: Vec<PieceIndex> = listed
+            .filter(|piece| self.by(*piece) == Some(By::Listed))
+            .filter(|piece| self.ledger.get(*piece).is_some_and(|link| !fits(*piece, &link)))
+            .collect();
+        let stale: Vec<FetchId> = self
+            .fetches
+            .iter()
+            .filter(|(_, fetch)| matches!(fetch, Fetch::Piece { piece, link, .. } if !fits(*piece, link)))
+            .map(|(fetch, _)| *fetch)
+            .collect();
+        foreign.into_iter().for_each(|piece| self.unlink_between(piece, piece + 1));
+        stale.into_iter().for_each(|fetch| self.cancel(fetch));
+    }
+
+    fn put_link(&mut self, piece: PieceIndex, link: Link, by: By) {
+        self.ledger.link(piece, link);
+        if let Some(slot) = self.by.get_mut(piece as usize) {
+            *slot = Some(by);
+        }
+    }
+
+    fn unlink_between(&mut self, from: PieceIndex, to: PieceIndex) {
+        for piece in from..to {
+            if self.ledger.is_linked(piece) {
+                self.ledger.unlink(piece);
+                self.orders.push_back(Order::Reopen(piece));
+            }
+        }
+    }
+
+    fn by(&self, piece: PieceIndex) -> Option<By> {
+        self.by.get(piece as usize).copied().flatten().filter(|_| self.ledger.is_linked(piece))
+    }
+
+    /// How many pieces from the start came from the mirror without a gap.
+    fn mirror_prefix(&self) -> PieceIndex {
+        let from_mirror = |piece: &PieceIndex| self.by(*piece) == Some(By::Mirror);
+        (0..self.ledger.prefix()).take_while(from_mirror).last().map_or(0, |last| last + 1)
+    }
+
+    /// The mirror outranks a list that contradicts it, unless the contradicted state is proven.
+    fn check_camp_against_walk(&mut self) {
+        for piece in 0..self.mirror_prefix().min(self.geometry().last()) {
+            let Some(End::State(walked)) = self.ledger.get(piece).map(|link| link.end) else { return };
+            let claimed = self.claims.state(piece + 1);
+            if claimed.is_some_and(|claimed| claimed != walked) && self.ledger.proven_from() > piece + 1 {
+                self.discard_camp();
+                return;
+            }
+        }
+    }
+
+    /// The piece behind the prefix is linked and does not go on from it, or everything is linked and yet the object is
+    /// not closed: somebody's links are wrong.
+    fn settle(&mut self) {
+        if !(self.ledger.is_full() || self.ledger.is_linked(self.ledger.prefix())) || self.ledger.is_closed()
+        {
+            return;
+        }
+        let proven = self.ledger.proven_from();
+        let unproven: Vec<By> = (0..proven).filter_map(|piece| self.by(piece)).collect();
+        if unproven.contains(&By::Listed) {
+            // Whose fault it is shows when the object is closed.
+            self.discard_camp();
+            return;
+        }
+        let walked = unproven.iter().find_map(|by| match by {
+            By::Walked(source) => Some(*source),
+            _ => None,
+        });
+        let Some(source) = walked else { return self.doubt_mirror(proven) };
+        if unproven.iter().all(|by| *by == By::Walked(source)) {
+            self.charge(source, PeerFault::WrongPiece);
+        }
+        self.retire(source);
+        self.unlink_between(self.mirror_prefix(), proven);
+    }
+
+    /// The mirror's bytes are not those the index names. Peers that were given up for contradicting it get another
+    /// chance.
+    fn doubt_mirror(&mut self, proven: PieceIndex) {
+        self.facts.push_back(Fact::MirrorDiffers);
+        self.mirror = Mirror::Gone;
+        self.cancel_where(|fetch| matches!(fetch, Fetch::Walk { .. }));
+        self.unlink_between(0, proven);
+        self.revive();
+    }
+
+    /// Brings back every peer that was never charged, and every list; says whether there was any.
+    fn revive(&mut self) -> bool {
+        self.claims.revive();
+        let (count, since) = (self.geometry().pieces(), self.started);
+        let again: Vec<_> =
+            self.peers.iter_mut().filter(|peer| !peer.charged && !peer.absent && !peer.is_alive()).collect();
+        let any = !again.is_empty();
+        for peer in again {
+            peer.holding = Holding::Pieces { have: PieceSet::all(count), asked_at: since };
+        }
+        any
+    }
+
+    fn go_on_walking(&mut self, fetch: FetchId, next: PieceIndex, end: End) {
+        let taken = self.ledger.is_linked(next) || self.is_fetched_by_peer(next);
+        let from = self.geometry().range(next).start;
+        match (self.fetches.get_mut(&fetch), end) {
+            (Some(Fetch::Walk { piece, start, until, .. }), End::State(state)) if from < *until => {
+                if taken {
+                    self.cancel(fetch);
+                } else {
+                    (*piece, *start) = (next, state);
+                }
+            }
+            _ => {
+                self.fetches.remove(&fetch);
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.outcome = Outcome::Closed;
+        self.released = self.geometry().length();
+        self.cancel_where(|_| true);
+        let states = self.ledger.inner_states().unwrap_or_default();
+        for source in self.claims.proven_wrong(&states) {
+            self.charge(source, PeerFault::WrongList);
+        }
+        for suspect in std::mem::take(&mut self.suspects) {
+            let proven = self.ledger.get(suspect.piece);
+            if proven.is_some_and(|link| link.start == suspect.link.start && link.end != suspect.link.end) {
+                self.charge(suspect.source, PeerFault::WrongPiece);
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let overdue = |since: Instant, limit: Duration| now.duration_since(since) >= limit;
+        let stalled: Vec<_> = self
+            .fetches
+            .iter()
+            .filter_map(|(fetch, state)| match state {
+                Fetch::Piece { progress, started, .. } if overdue(*progress, pace::STALL) => {
+                    Some((*fetch, *started))
+                }
+                Fetch::Walk { walker: Walker::Peer(_), progress, .. } if overdue(*progress, pace::STALL) => {
+                    Some((*fetch, true))
+                }
+                _ => None,
+            })
+            .collect();
+        for (fetch, started) in stalled {
+            let fault = if started { PeerFault::Stalled } else { PeerFault::Silent };
+            self.orders.push_back(Order::Cancel(fetch));
+            self.handle_piece_failure(fetch, fault);
+        }
+        let silent =
+            |peer: &Peer| matches!(peer.holding, Holding::Asked { since } if overdue(since, pace::STALL));
+        let silent: Vec<_> = self.peers.iter().filter(|peer| silent(peer)).map(|peer| peer.id).collect();
+        for source in silent {
+            self.handle_list_failure(source, PeerFault::Silent);
+        }
+    }
+
+    fn release(&mut self, now: Instant) {
+        let end = if self.ledger.is_closed() {
+            self.geometry().length()
+        } else {
+            self.releasable(now).min(self.geometry().length().saturating_sub(1))
+        };
+        if end > self.released {
+            self.released = end;
+            self.last_release = now;
+        }
+        if self.ledger.is_closed() {
+            self.close();
+        }
+    }
+
+    /// The end of the run from byte 0 that docs/verification.md allows to be released.
+    fn releasable(&self, now: Instant) -> u64 {
+        let geometry = self.geometry();
+        let (prefix, proven) = (self.ledger.prefix(), self.ledger.proven_from());
+        for piece in 0..prefix {
+            let vouched = self.by(piece) == Some(By::Mirror) || piece >= proven || self.is_open(piece, now);
+            if !vouched {
+                return geometry.range(piece).start;
+            }
+        }
+        let walked = self.fetches.values().find_map(|fetch| match fetch {
+            Fetch::Walk { walker, piece, offset, start, .. }
+                if *piece == prefix && Some(*start) == self.ledger.front_state() =>
+            {
+                (*walker == Walker::Mirror || self.stranger_counts_as_neighbour(now)).then_some(*offset)
+            }
+            _ => None,
+        });
+        walked.unwrap_or_else(|| prefix.checked_sub(1).map_or(0, |last| geometry.range(last).end))
+    }
+
+    /// Whether the leading list's word on both ends of a piece is good enough to hand the piece on.
+    pub(super) fn is_open(&self, piece: PieceIndex, now: Instant) -> bool {
+        let end = if piece == self.geometry().last() { piece } else { piece + 1 };
+        self.stranger_counts_as_neighbour(now)
+            || (self.claims.trust(piece) == Trust::Open && self.claims.trust(end) == Trust::Open)
+    }
+
+    /// The mirror is out, or gives nothing within apt's patience.
+    pub(super) fn stranger_counts_as_neighbour(&self, now: Instant) -> bool {
+        matches!(self.mirror, Mirror::None | Mirror::Gone)
+            || now.duration_since(self.last_release) >= pace::APT_PATIENCE
+    }
+
+    pub(super) fn is_fetched_by_peer(&self, piece: PieceIndex) -> bool {
+        self.fetches.values().any(|fetch| matches!(fetch, Fetch::Piece { piece: of, .. } if *of == piece))
+    }
+
+    fn cancel_fetches_of(&mut self, piece: PieceIndex) {
+        self.cancel_where(|fetch| match fetch {
+            Fetch::Piece { piece: of, .. } | Fetch::Walk { piece: of, .. } => *of == piece,
+        });
+    }
+
+    fn cancel_where(&mut self, mut which: impl FnMut(&Fetch) -> bool) {
+        let ids: Vec<_> = self.fetches.iter().filter(|(_, fetch)| which(fetch)).map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|fetch| self.cancel(fetch));
+    }
+
+    pub(super) fn cancel(&mut self, fetch: FetchId) {
+        if self.fetches.remove(&fetch).is_some() {
+            self.orders.push_back(Order::Cancel(fetch));
+        }
+    }
+
+    fn fetch_id(&mut self) -> FetchId {
+        self.next_fetch += 1;
+        FetchId(self.next_fetch)
+    }
+
+    fn group(&self, source: SourceId) -> Option<super::claims::Group> {
+        self.peers.get(source.0 as usize).map(|peer| peer.group)
+    }
+}

@@ -1,0 +1,80 @@
+//! What a download tells its driver.
+
+use std::ops::Range;
+
+use super::download::Walker;
+use super::fault::PeerFault;
+use super::source::SourceId;
+use crate::pieces::{End, PieceIndex, State};
+
+/// One fetch: a request to one source and what becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FetchId(pub(super) u64);
+
+/// What the driver is to do, in the order given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Ask the peer for its piece-hash list; [`super::Download::handle_list`] and its siblings take the answer.
+    AskList(SourceId),
+    /// Fetch one piece from a peer, in a buffer of its own, walk the chain over it and, if it leads to `expected`,
+    /// put it into the object.
+    FetchPiece {
+        /// Names this fetch in every later event.
+        fetch: FetchId,
+        /// The peer.
+        source: SourceId,
+        /// Which piece.
+        piece: PieceIndex,
+        /// Its bytes.
+        range: Range<u64>,
+        /// The chaining value before it.
+        start: State,
+        /// What it must lead to.
+        expected: End,
+    },
+    /// Fetch in order, straight into the object, and tell the chaining value at each piece's end.
+    Walk {
+        /// Names this fetch in every later event.
+        fetch: FetchId,
+        /// From whom.
+        walker: Walker,
+        /// From the start of a piece to the end of one.
+        range: Range<u64>,
+        /// The chaining value at the start.
+        start: State,
+    },
+    /// Give up a fetch; nothing of it may reach the object after this.
+    Cancel(FetchId),
+    /// The bytes of this piece are not to be kept: open it for writing again.
+    Reopen(PieceIndex),
+}
+
+/// Something that happened, for the log, the counters and the scoreboard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// A piece from this peer is in the object.
+    PieceLinked(SourceId, PieceIndex),
+    /// A peer did something wrong.
+    PeerFaulted(SourceId, PeerFault),
+    /// The peer does not hold the object.
+    NotHeld(SourceId),
+    /// A list was given up, for it contradicts the mirror or the digest.
+    ListDiscarded,
+    /// The mirror was asked to help.
+    MirrorJoined,
+    /// The mirror's bytes are not those the index names.
+    MirrorDiffers,
+    /// Bytes that had been released proved wrong.
+    Tainted,
+}
+
+/// How a download stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Bytes are still wanted.
+    Running,
+    /// The whole object is proven.
+    Closed,
+    /// No source is left that could give what is missing.
+    Failed,
+}

@@ -1,0 +1,344 @@
+//! Who is asked for what next, and when the mirror joins.
+
+use std::time::{Duration, Instant};
+
+use super::download::{Download, Fetch, Prefer, Walker};
+use super::order::{Fact, Outcome};
+use super::pace;
+use super::source::{Holding, Mirror, Peer, PeerKind, SourceId};
+use crate::pieces::{End, Link, PieceIndex};
+
+/// When the mirror is to help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Now,
+    At(Instant),
+    Never,
+}
+
+impl Download {
+    pub(super) fn schedule(&mut self, now: Instant) {
+        if self.mirror == Mirror::Standby && self.mirror_due(now) == Due::Now {
+            self.mirror = Mirror::Active;
+            self.note(Fact::MirrorJoined);
+        }
+        self.ask_growing_holders(now);
+        self.assign_walk(now);
+        self.assign_pieces(now);
+    }
+
+    /// When [`Download::handle_timeout`] is to be called at the latest; `None` once the download has ended.
+    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        if self.outcome() != Outcome::Running {
+            return None;
+        }
+        let stalls = self.fetches.values().filter_map(|fetch| match fetch {
+            Fetch::Piece { progress, .. } | Fetch::Walk { walker: Walker::Peer(_), progress, .. } => {
+                Some(*progress + pace::STALL)
+            }
+            Fetch::Walk { .. } => None,
+        });
+        let lateness = self.fetches.values().filter_map(|fetch| self.late_at(fetch)).filter(|at| *at > now);
+        let answers = self.peers.iter().filter_map(|peer| match &peer.holding {
+            Holding::Asked { since } => Some(*since + pace::STALL),
+            Holding::Pieces { have, asked_at } if !have.is_all() => Some(*asked_at + pace::ASK_AGAIN),
+            _ => None,
+        });
+        let hedge = match self.mirror_due(now) {
+            Due::At(at) if self.mirror == Mirror::Standby => Some(at),
+            Due::Now if self.mirror == Mirror::Standby => Some(now),
+            _ => None,
+        };
+        let patience =
+            (self.last_release + pace::APT_PATIENCE > now).then(|| self.last_release + pace::APT_PATIENCE);
+        stalls.chain(lateness).chain(answers).chain(hedge).chain(patience).min()
+    }
+
+    fn mirror_due(&self, now: Instant) -> Due {
+        if matches!(self.mirror, Mirror::None | Mirror::Gone) {
+            return Due::Never;
+        }
+        let promising = || self.peers.iter().filter(|peer| peer.is_promising() && self.has_work_for(peer));
+        if promising().next().is_none() {
+            return Due::Now;
+        }
+        let asking = promising().any(|peer| matches!(peer.holding, Holding::Asked { .. }));
+        if !asking && !promising().any(|peer| peer.kind == PeerKind::Neighbour || self.is_open_ahead(now)) {
+            // Strangers under a lone list only work from the end: somebody must walk.
+            return Due::Now;
+        }
+        let hedge = match self.prefer {
+            Prefer::Offload => pace::HEDGE_OFFLOAD,
+            Prefer::Speed => promising().map(hedge_for).min().unwrap_or(pace::HEDGE_UNKNOWN),
+        };
+        let Some(last_byte) = self.last_byte else {
+            return due_at(self.started + hedge, now);
+        };
+        let stuck = due_at(last_byte + hedge.max(pace::HEDGE_UNKNOWN), now);
+        match self.peers_too_slow(now) {
+            Some(true) => Due::Now,
+            Some(false) => earlier(stuck, Due::At(now + pace::JUDGE_AFTER)),
+            None => earlier(stuck, Due::At(self.started + pace::JUDGE_AFTER)),
+        }
+    }
+
+    /// Whether peers alone would keep the user waiting although the mirror could do better; `None` before they can be
+    /// judged.
+    fn peers_too_slow(&self, now: Instant) -> Option<bool> {
+        let elapsed = now.duration_since(self.started);
+        if elapsed < pace::JUDGE_AFTER {
+            return None;
+        }
+        let rate = as_f64(self.peer_bytes) / elapsed.as_secs_f64();
+        if self.prefer == Prefer::Offload {
+            return Some(elapsed >= pace::HEDGE_OFFLOAD && rate < pace::OFFLOAD_RATE);
+        }
+        let missing = as_f64(self.geometry().length().saturating_sub(self.peer_bytes));
+        let mirror = self.mirror_rate.unwrap_or(pace::MIRROR_RATE_GUESS);
+        Some(missing > rate * pace::CONTENT_WITH.as_secs_f64() && rate < mirror)
+    }
+
+    fn ask_growing_holders(&mut self, now: Instant) {
+        let due = |peer: &Peer| match &peer.holding {
+            Holding::Pieces { have, asked_at } => !have.is_all() && now >= *asked_at + pace::ASK_AGAIN,
+            _ => false,
+        };
+        let due: Vec<SourceId> = self.peers.iter().filter(|peer| due(peer)).map(|peer| peer.id).collect();
+        for source in due {
+            if let Some(Holding::Pieces { asked_at, .. }) =
+                self.peers.get_mut(source.0 as usize).map(|peer| &mut peer.holding)
+            {
+                *asked_at = now;
+            }
+            self.order_list(source);
+        }
+    }
+
+    /// Starts a walk where nobody walks and somebody can.
+    fn assign_walk(&mut self, now: Instant) {
+        if self.fetches.values().any(|fetch| matches!(fetch, Fetch::Walk { .. })) {
+            return;
+        }
+        let walker = match self.mirror {
+            Mirror::Active => Walker::Mirror,
+            Mirror::Standby => return,
+            Mirror::None | Mirror::Gone => match self.peer_to_walk() {
+                Some(source) => Walker::Peer(source),
+                None => return,
+            },
+        };
+        let pieces = self.geometry().pieces();
+        let free = |piece: PieceIndex| !self.ledger.is_linked(piece) && !self.is_fetched_by_peer(piece);
+        let prefix = self.ledger.prefix();
+        let first_free = (prefix..pieces).find(|piece| free(*piece));
+        let from = match first_free {
+            Some(piece) if piece == prefix => piece,
+            // Beyond the front the start is only somebody's word: good enough where that word is trusted.
+            Some(piece) if self.is_open(piece, now) && self.claims.state(piece).is_some() => piece,
+            // The front itself is being fetched: walk over it only when that takes too long.
+            _ if prefix < pieces && !self.ledger.is_linked(prefix) && self.is_late(prefix, now) => prefix,
+            _ => return,
+        };
+        let start = if from == prefix { self.ledger.front_state() } else { self.claims.state(from) };
+        let Some(start) = start else { return };
+        let until = (from + 1..pieces).find(|piece| !free(*piece)).unwrap_or(pieces);
+        let geometry = self.geometry();
+        self.order_walk(walker, geometry.range(from).start..geometry.range(until - 1).end, start, now);
+    }
+
+    /// A peer to walk for want of both a list and a mirror: it says that it has everything, and nobody has said how
+    /// to verify it piece by piece.
+    fn peer_to_walk(&self) -> Option<SourceId> {
+        if self.geometry().pieces() == 1 || self.claims.members().iter().any(|member| self.is_usable(*member))
+        {
+            return None;
+        }
+        if self.peers.iter().any(|peer| matches!(peer.holding, Holding::Asked { .. })) {
+            return None;
+        }
+        self.peers.iter().find(|peer| peer.holds(self.ledger.prefix())).map(|peer| peer.id)
+    }
+
+    fn is_usable(&self, source: SourceId) -> bool {
+        self.peers.get(source.0 as usize).is_some_and(Peer::is_alive)
+    }
+
+    fn assign_pieces(&mut self, now: Instant) {
+        loop {
+            if self.piece_fetches().count() >= pace::PER_DOWNLOAD {
+                return;
+            }
+            let Some((source, piece, link)) = self.next_assignment(now) else { return };
+            self.order_piece(source, piece, link, now);
+        }
+    }
+
+    fn next_assignment(&self, now: Instant) -> Option<(SourceId, PieceIndex, Link)> {
+        let mut idle: Vec<&Peer> = self.peers.iter().filter(|peer| self.may_ask(peer)).collect();
+        // Fewest requests first, then the fastest: work spreads, and the better half of it goes to the better peer.
+        idle.sort_by(|a, b| {
+            let rate = |peer: &Peer| peer.standing.rate.unwrap_or(0.0);
+            let load = self.in_flight(a.id).cmp(&self.in_flight(b.id));
+            load.then_with(|| a.standing.doubtful.cmp(&b.standing.doubtful))
+                .then_with(|| rate(b).total_cmp(&rate(a)))
+        });
+        idle.into_iter().find_map(|peer| {
+            let piece = self.pick(peer, now)?;
+            Some((peer.id, piece, self.listed_link(piece)?))
+        })
+    }
+
+    /// The piece that this peer is to be asked for.
+    fn pick(&self, peer: &Peer, now: Instant) -> Option<PieceIndex> {
+        let pieces = self.geometry().pieces();
+        let wanted = |piece: &PieceIndex| {
+            !self.ledger.is_linked(*piece) && peer.holds(*piece) && self.listed_link(*piece).is_some()
+        };
+        let fresh = |piece: &PieceIndex| wanted(piece) && !self.is_claimed(*piece);
+        let backward = || (0..pieces).rev().find(|piece| fresh(piece));
+        let open = |piece: &PieceIndex| self.is_open(*piece, now);
+        let found = if self.mirror == Mirror::Active {
+            // The mirror walks from the front: peers come from the end to meet it.
+            backward().filter(|piece| open(piece) || self.is_near_proven(*piece))
+        } else if self.claims.is_lone() && fresh(&self.geometry().last()) && self.ledger.prefix() > 0 {
+            // One voice only: what it says of the end shows early whether it tells the truth.
+            Some(self.geometry().last())
+        } else {
+            (0..pieces).find(|piece| fresh(piece) && open(piece))
+        };
+        found.or_else(|| {
+            let endgame = |piece: &PieceIndex| wanted(piece) && self.may_duplicate(*piece, peer, now);
+            (0..pieces).find(|piece| endgame(piece) && (open(piece) || self.is_near_proven(*piece)))
+        })
+    }
+
+    /// Whether somebody is at work on the piece: a peer fetches it, or the walk is in it or just before it.
+    fn is_claimed(&self, piece: PieceIndex) -> bool {
+        self.fetches.values().any(|fetch| match fetch {
+            Fetch::Piece { piece: of, .. } => *of == piece,
+            Fetch::Walk { piece: at, walker, .. } => {
+                let ahead = if *walker == Walker::Mirror && self.geometry().pieces() > 1 { 1 } else { 0 };
+                (*at..=*at + ahead).contains(&piece) && self.geometry().pieces() > 1
+            }
+        })
+    }
+
+    /// The endgame: everything missing is being fetched, and this piece takes longer than it should.
+    fn may_duplicate(&self, piece: PieceIndex, peer: &Peer, now: Instant) -> bool {
+        let mut fetching = 0;
+        for fetch in self.fetches.values() {
+            match fetch {
+                Fetch::Piece { piece: of, source, .. } if *of == piece => {
+                    if *source == peer.id {
+                        return false;
+                    }
+                    fetching += 1;
+                }
+                // The mirror is in it: a slow or stuck one is worth a second try, but only by a free peer.
+                Fetch::Walk { piece: of, progress, .. }
+                    if *of == piece
+                        && now < *progress + pace::LATE_UNKNOWN
+                        && self.geometry().pieces() > 1 =>
+                {
+                    return false;
+                }
+                _ => {}
+            }
+        }
+        fetching < pace::PER_PIECE && (fetching == 0 || self.is_late(piece, now))
+    }
+
+    fn is_late(&self, piece: PieceIndex, now: Instant) -> bool {
+        let of_piece = |fetch: &&Fetch| matches!(fetch, Fetch::Piece { piece: of, .. } if *of == piece);
+        self.fetches.values().filter(of_piece).all(|fetch| self.late_at(fetch).is_some_and(|at| now >= at))
+    }
+
+    /// When a fetch from a peer takes longer than that peer's own figures say: twice the expected time.
+    fn late_at(&self, fetch: &Fetch) -> Option<Instant> {
+        let Fetch::Piece { source, piece, asked, .. } = fetch else { return None };
+        let standing = self.peers.get(source.0 as usize)?.standing;
+        let range = self.geometry().range(*piece);
+        let expected = match (standing.first_byte, standing.rate) {
+            (Some(first), Some(rate)) if rate > 1.0 => {
+                let transfer = Duration::from_secs_f64((as_f64(range.end - range.start) / rate).min(3600.0));
+                2 * (first + transfer)
+            }
+            _ => pace::LATE_UNKNOWN,
+        };
+        Some(*asked + expected.max(pace::HEDGE_LEAST))
+    }
+
+    /// Whether a lone list may be followed this far: within a window below the proven suffix.
+    fn is_near_proven(&self, piece: PieceIndex) -> bool {
+        piece + pace::BACKWARD_WINDOW >= self.ledger.proven_from()
+    }
+
+    /// What the leading list, or the proof itself, says that a piece leads from and to.
+    fn listed_link(&self, piece: PieceIndex) -> Option<Link> {
+        let start = self.claims.state(piece).or_else(|| self.walked_state(piece))?;
+        let end = match self.ledger.proven_end(piece) {
+            Some(end) => end,
+            None => End::State(self.claims.state(piece + 1)?),
+        };
+        Some(Link { start, end })
+    }
+
+    fn walked_state(&self, piece: PieceIndex) -> Option<crate::pieces::State> {
+        (piece == self.ledger.prefix()).then(|| self.ledger.front_state()).flatten()
+    }
+
+    fn may_ask(&self, peer: &Peer) -> bool {
+        peer.is_alive() && self.claims.supports(peer.id) && self.in_flight(peer.id) < pace::PER_PEER
+    }
+
+    /// Whether the peer holds anything that is missing, or has not said yet.
+    fn has_work_for(&self, peer: &Peer) -> bool {
+        match &peer.holding {
+            Holding::Asked { .. } => true,
+            Holding::Pieces { have, .. } => {
+                self.claims.supports(peer.id)
+                    && (0..self.geometry().pieces()).any(|p| have.contains(p) && !self.ledger.is_linked(p))
+            }
+            Holding::Gone | Holding::Suspended { .. } => false,
+        }
+    }
+
+    fn is_open_ahead(&self, now: Instant) -> bool {
+        let front = self.ledger.prefix().min(self.geometry().last());
+        self.geometry().pieces() == 1 || self.is_open(front, now)
+    }
+
+    fn piece_fetches(&self) -> impl Iterator<Item = SourceId> {
+        self.fetches.values().filter_map(|fetch| match fetch {
+            Fetch::Piece { source, .. } | Fetch::Walk { walker: Walker::Peer(source), .. } => Some(*source),
+            Fetch::Walk { .. } => None,
+        })
+    }
+
+    fn in_flight(&self, source: SourceId) -> usize {
+        self.piece_fetches().filter(|of| *of == source).count()
+    }
+}
+
+fn hedge_for(peer: &Peer) -> Duration {
+    let usual = peer.standing.first_byte;
+    usual.map_or(pace::HEDGE_UNKNOWN, |first| (4 * first).clamp(pace::HEDGE_LEAST, pace::HEDGE_UNKNOWN))
+}
+
+fn due_at(at: Instant, now: Instant) -> Due {
+    if now >= at { Due::Now } else { Due::At(at) }
+}
+
+fn earlier(a: Due, b: Due) -> Due {
+    match (a, b) {
+        (Due::Now, _) | (_, Due::Now) => Due::Now,
+        (Due::At(a), Due::At(b)) => Due::At(a.min(b)),
+        (Due::At(at), Due::Never) | (Due::Never, Due::At(at)) => Due::At(at),
+        (Due::Never, Due::Never) => Due::Never,
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "lengths below 2^53")]
+const fn as_f64(bytes: u64) -> f64 {
+    bytes as f64
+}

@@ -383,3 +383,218 @@ mod config {
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
     }
 }
+
+/// A place with a cache of its own and three files to import, the second of several pieces.
+fn seeded() -> (Place, Vec<aptpeer::digest::Sha256>) {
+    let place = Place::new();
+    let config = format!("[cache]\npath = \"{}\"\nmin_free_space = 0\n", place.path("cache").display());
+    place.file(".config/aptpeer/config.toml", &config);
+    let big: String = (0..900_000).map(|n| format!("{n:09}\n")).collect();
+    let texts = ["one", big.as_str(), "three"];
+    let files = ["files/a_1.0+b~c.deb", "files/sub/b.deb", "files/Packages"];
+    for (name, text) in files.iter().zip(texts) {
+        place.file(name, text);
+    }
+    let ids = texts.iter().map(|text| aptpeer::digest::Sha256::of(text.as_bytes())).collect();
+    (place, ids)
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+impl Place {
+    fn import(&self) {
+        self.run(&["seed", "import", "-r", self.path("files").to_str().unwrap()]).good();
+    }
+
+    /// The one file of the cache that holds the object.
+    fn stored(&self, id: &str) -> PathBuf {
+        self.path("cache").join("v1/objects").join(&id[..2]).join(id)
+    }
+}
+
+mod seed {
+    use super::*;
+
+    #[test]
+    fn import_prints_digest_size_and_path_of_each_file() {
+        let (place, ids) = seeded();
+        let files = place.path("files");
+        let stdout = place.run(&["seed", "import", "-r", files.to_str().unwrap()]).good();
+        let wanted =
+            [(ids[2], 5, "Packages"), (ids[0], 3, "a_1.0+b~c.deb"), (ids[1], 9_000_000, "sub/b.deb")];
+        let wanted: String = wanted
+            .iter()
+            .map(|(id, size, name)| format!("{id}  {size}  {}\n", files.join(name).display()))
+            .collect();
+        assert_eq!(stdout, wanted);
+        assert_eq!(
+            place.run(&["seed", "import", "-r", files.to_str().unwrap()]).good(),
+            wanted,
+            "a second time"
+        );
+        let listed = json(&place.run(&["seed", "list", "--json"]).good());
+        assert_eq!(listed.as_array().unwrap().len(), 3);
+        assert!(listed.as_array().unwrap().iter().all(|seed| seed["announce"] == true));
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_skipped_with_a_word() {
+        let (place, _) = seeded();
+        std::os::unix::fs::symlink("/etc/hostname", place.path("files/link.deb")).unwrap();
+        place.file("files/partial/half.deb", "half");
+        place.file("files/lock", "");
+        let ended = place.run(&["seed", "import", "-r", place.path("files").to_str().unwrap()]);
+        assert_eq!((ended.code, ended.stdout.lines().count()), (0, 3), "{}", ended.stderr);
+        has_all(
+            &ended.stderr,
+            &["link.deb", "no regular file", "unfinished downloads", "lock", "it is empty"],
+        );
+        assert_eq!(ended.stderr.lines().count(), 3, "{}", ended.stderr);
+    }
+
+    #[test]
+    fn what_cannot_be_imported_is_told_and_the_rest_is_done() {
+        let (place, ids) = seeded();
+        let (directory, file) = (place.path("files"), place.path("files/Packages"));
+        let paths =
+            ["seed", "import", directory.to_str().unwrap(), "/nonexistent.deb", file.to_str().unwrap()];
+        let ended = place.run(&paths);
+        assert_eq!(ended.code, 1);
+        has_all(&ended.stdout, &[&ids[2].to_string()]);
+        has_all(&ended.stderr, &["add -r", "/nonexistent.deb: No such file", "2 paths were not imported"]);
+    }
+
+    #[test]
+    fn seeds_may_be_silent() {
+        let (place, _) = seeded();
+        place
+            .run(&["seed", "import", "--no-announce", place.path("files/Packages").to_str().unwrap()])
+            .good();
+        assert_eq!(json(&place.run(&["seed", "list", "--json"]).good())[0]["announce"], false);
+        has_all(&place.run(&["seed", "list"]).good(), &["5 B", "seed silent"]);
+    }
+
+    #[test]
+    fn a_full_cache_names_the_key_to_change() {
+        let (place, _) = seeded();
+        let file = place.path("files/sub/b.deb");
+        let arguments = ["seed", "import", file.to_str().unwrap()];
+        let stderr = place.run_with(&arguments, &[("APTPEER_CACHE_MAX_SIZE", "1MB")]).bad(1);
+        has_all(&stderr, &["b.deb", "no room", "cache.max_size"]);
+    }
+}
+
+mod cache {
+    use super::*;
+
+    #[test]
+    fn list_and_stats_show_what_is_there() {
+        let (place, ids) = seeded();
+        assert_eq!(place.run(&["cache", "list"]).good(), "");
+        assert_eq!(place.run(&["cache", "list", "--json"]).good(), "[]\n");
+        place.import();
+        let listed = json(&place.run(&["cache", "--json", "list"]).good());
+        let found =
+            listed.as_array().unwrap().iter().find(|entry| entry["sha256"] == ids[1].to_string()).unwrap();
+        assert_eq!(
+            (&found["size"], &found["pinned"], &found["origin"]),
+            (&9_000_000.into(), &false.into(), &"seed".into())
+        );
+        has_all(&place.run(&["cache", "list"]).good(), &[&ids[1].to_string(), "9 MB", " ago  seed\n"]);
+        let stats = json(&place.run(&["cache", "stats", "--json"]).good());
+        assert_eq!((&stats["files"], &stats["bytes"]), (&3.into(), &9_000_008.into()));
+        assert_eq!((&stats["max_size"], &stats["min_free_space"]), (&10_000_000_000_u64.into(), &0.into()));
+        has_all(&place.run(&["cache", "stats"]).good(), &["9 MB of at most 10 GB"]);
+    }
+
+    #[test]
+    fn pinned_files_survive_a_clear() {
+        let (place, ids) = seeded();
+        place.import();
+        let id = ids[1].to_string();
+        has_all(&place.run(&["cache", "pin", &id]).good(), &[&id, "pinned"]);
+        let cleared = json(&place.run(&["cache", "clear", "--json"]).good());
+        assert_eq!((&cleared["files"], &cleared["bytes"]), (&2.into(), &8.into()));
+        has_all(&place.run(&["cache", "list"]).good(), &[&id, "pinned seed"]);
+        assert_eq!(json(&place.run(&["cache", "unpin", &id, "--json"]).good())["pinned"], false);
+        has_all(&place.run(&["cache", "clear"]).good(), &["removed 1 file (9 MB)"]);
+        assert_eq!(place.run(&["cache", "list"]).good(), "");
+    }
+
+    #[test]
+    fn export_gives_the_bytes_back() {
+        let (place, ids) = seeded();
+        place.import();
+        let (id, target) = (ids[1].to_string(), place.file("out.deb", "old"));
+        let wanted = fs::read(place.path("files/sub/b.deb")).unwrap();
+        assert!(place.run(&["cache", "export", &id]).good().as_bytes() == wanted);
+        assert_eq!(place.run(&["cache", "export", &id, "-o", target.to_str().unwrap()]).good(), "");
+        assert!(fs::read(&target).unwrap() == wanted);
+        assert_eq!(place.run(&["cache", "export", &id, "-o", "/dev/null"]).good(), "");
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+        has_all(&place.run(&["cache", "export", &id, "--json"]).bad(2), &["--json", "-o FILE"]);
+        has_all(
+            &place.run(&["cache", "export", &id, "-o", "/nonexistent/x"]).bad(1),
+            &[&id, "/nonexistent/x"],
+        );
+    }
+
+    #[test]
+    fn damage_is_found_told_and_never_exported() {
+        let (place, ids) = seeded();
+        place.import();
+        let id = ids[1].to_string();
+        damage(&place.stored(&id));
+        let target = place.path("out.deb");
+        has_all(
+            &place.run(&["cache", "export", &id, "-o", target.to_str().unwrap()]).bad(1),
+            &[&id, "damaged"],
+        );
+        assert!(!target.exists());
+        let left = |name: &str| fs::read_dir(place.path(name)).unwrap().count();
+        assert_eq!(left("."), 3, "a partial file is left behind");
+
+        place.import();
+        damage(&place.stored(&id));
+        let ended = place.run(&["cache", "verify", "--json"]);
+        assert_eq!(ended.code, 1);
+        let found = json(&ended.stdout);
+        assert_eq!((&found["whole_files"], &found["damaged"]), (&2.into(), &serde_json::json!([id])));
+        has_all(&ended.stderr, &[&id, "1 file damaged"]);
+        has_all(&place.run(&["cache", "verify"]).good(), &["2 files (8 B) whole"]);
+    }
+
+    /// Flips a bit in the last piece.
+    fn damage(path: &Path) {
+        use std::os::unix::fs::FileExt as _;
+        let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 8_999_990).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], 8_999_990).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_and_a_digest_that_is_none_are_told_apart() {
+        let (place, ids) = seeded();
+        let id = ids[0].to_string();
+        for action in ["pin", "unpin", "export"] {
+            has_all(
+                &place.run(&["cache", action, &id]).bad(1),
+                &[&id, "not in the cache", "aptpeer cache list"],
+            );
+            has_all(&place.run(&["cache", action, "abc"]).bad(2), &["abc", "64 hexadecimal digits"]);
+        }
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_made_names_path_and_key() {
+        let place = Place::new();
+        let file = place.file("file", "");
+        let path = file.join("cache");
+        let stderr =
+            place.run_with(&["cache", "list"], &[("APTPEER_CACHE_PATH", path.to_str().unwrap())]).bad(1);
+        has_all(&stderr, &["file/cache", "Not a directory", "cache.path"]);
+    }
+}

@@ -3,14 +3,19 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 the work failed; 2 bad
 //! usage or bad configuration.
 
+mod cache;
 mod config;
 mod logging;
+mod objects;
 mod output;
+mod seed;
 mod version;
 
-use crate::config::{Loaded, LogLevel, Settings, Surroundings, Typed, load};
+use crate::config::{Loaded, Log, LogFormat, LogLevel, Settings, Surroundings, Typed, load};
+use crate::store::{Store, StoreConfig};
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
+use objects::explain;
 use output::{Failure, Output};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,7 +25,7 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(name = "aptpeer", version, arg_required_else_help = true)]
 struct Arguments {
-    /// Read this configuration file too, before the usual ones
+    /// Read this configuration file; it wins over those in the usual places
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -34,6 +39,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Look after the files that are kept
+    Cache(cache::Arguments),
+    /// Offer local files to other peers
+    #[command(subcommand)]
+    Seed(seed::Action),
     /// Show, check or begin a configuration
     #[command(subcommand)]
     Config(config::Action),
@@ -44,6 +54,8 @@ enum Command {
 impl Command {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         match self {
+            Self::Cache(arguments) => cache::run(&arguments, context),
+            Self::Seed(action) => seed::run(&action, context),
             Self::Config(action) => config::run(&action, context),
             Self::Version(arguments) => version::run(&arguments, context),
         }
@@ -83,17 +95,28 @@ impl Context {
         Ok(load(&self.typed, &self.around)?)
     }
 
-    /// The settings, for a command that works once and leaves: it logs warnings only, unless `--log-level` says
-    /// otherwise, since `log.level` is about the daemon.
-    #[allow(dead_code)]
+    /// The settings, for a command that works once and leaves: what goes wrong it tells itself, so only
+    /// `--log-level` makes it log more than errors (`log.level` is about the daemon).
     fn settings(&self) -> Result<Settings, Failure> {
-        let mut settings = self.load()?.settings;
-        if self.typed.flags.is_empty() {
-            settings.log.level = LogLevel::Warn;
-        }
-        settings.log.format = crate::config::LogFormat::Text;
-        logging::start(&settings.log);
+        let settings = self.load()?.settings;
+        let level = if self.typed.flags.is_empty() { LogLevel::Error } else { settings.log.level };
+        logging::start(&Log { level, format: LogFormat::Text });
         Ok(settings)
+    }
+
+    /// The store that the settings name; works beside a daemon that uses it.
+    fn store(&self) -> Result<Store, Failure> {
+        let cache = self.settings()?.cache;
+        let path = cache.path.clone();
+        let max_size = cache.max_size.bytes();
+        let min_free_space = cache.min_free_space.bytes();
+        Store::open(StoreConfig { path: cache.path, max_size, min_free_space }).map_err(|error| {
+            Failure::Work(format!(
+                "cannot use the cache at {} (cache.path): {}",
+                path.display(),
+                explain(&error)
+            ))
+        })
     }
 }
 

@@ -6,6 +6,9 @@ use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
+/// How many bytes are copied to standard output at a time.
+const COPY_BLOCK: usize = 256 * 1024;
+
 /// Standard output, for results only. A reader that goes away ends the command quietly.
 pub(super) struct Output(io::Stdout);
 
@@ -22,6 +25,24 @@ impl Output {
     /// A text that ends its own lines.
     pub(super) fn text(&mut self, text: &str) -> Result<(), Failure> {
         write!(self.0, "{text}").and_then(|()| self.0.flush()).map_err(|error| Failure::of_output(&error))
+    }
+
+    /// Bytes, until `source` ends. `told` says what went wrong with the source.
+    pub(super) fn copy(
+        &mut self,
+        source: &mut impl io::Read,
+        told: impl FnOnce(&io::Error) -> String,
+    ) -> Result<(), Failure> {
+        let mut block = vec![0; COPY_BLOCK];
+        loop {
+            let count = match source.read(&mut block) {
+                Ok(0) => return self.0.flush().map_err(|error| Failure::of_output(&error)),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Failure::Work(told(&error))),
+            };
+            self.0.write_all(&block[..count]).map_err(|error| Failure::of_output(&error))?;
+        }
     }
 
     /// One JSON document.
@@ -78,6 +99,7 @@ impl From<ConfigError> for Failure {
 pub(super) enum Tone {
     Error,
     Warning,
+    Note,
 }
 
 /// A line on standard error. Coloured for a terminal, unless NO_COLOR is set to anything (no-color.org).
@@ -85,6 +107,7 @@ pub(super) fn complain(tone: Tone, text: impl fmt::Display) {
     let (word, colour) = match tone {
         Tone::Error => ("error", "\x1b[1;31m"),
         Tone::Warning => ("warning", "\x1b[1;33m"),
+        Tone::Note => ("note", "\x1b[1m"),
     };
     let mut stderr = io::stderr().lock();
     // Where standard error is closed there is nobody to tell.

@@ -16,7 +16,7 @@ use super::Shared;
 use super::catalog::{self, Durability, NewRow, Origin};
 use super::disk::{self, READ_BLOCK, Stamp};
 use super::error::StoreError;
-use super::layout::{Layout, share, sync_directory};
+use super::layout::{Layout, sync_directory};
 use super::mapping::{self, Rent};
 use super::object::{Object, Parts};
 use crate::digest::Sha256;
@@ -287,12 +287,9 @@ impl Partial {
                 .read(true)
                 .write(true)
                 .create_new(true)
-                .mode(0o644)
+                .mode(0o600)
                 .open(&partial.path)
-                .and_then(|file| {
-                    share(&file, &layout.partials())?;
-                    Ok((disk::try_lock(&file) && Stamp::of(&file)?.links > 0, file))
-                });
+                .and_then(|file| Ok((disk::try_lock(&file) && Stamp::of(&file)?.links > 0, file)));
             match made {
                 Ok((true, file)) => return Ok((partial, file)),
                 // Another process took it for a leftover before it was locked, or somebody removed the directories.

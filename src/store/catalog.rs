@@ -11,8 +11,8 @@ use std::time::Duration;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params,
 };
+use rustix::fs::{FlockOperation, flock};
 
-use super::disk;
 use super::error::StoreError;
 use super::layout::Layout;
 use super::migrations;
@@ -134,7 +134,8 @@ impl Catalog {
     pub(super) fn open(layout: &Layout) -> Result<Self, StoreError> {
         let path = layout.catalog();
         let directory = File::open(layout.root()).map_err(StoreError::io("opening", layout.root()))?;
-        disk::lock(&directory).map_err(StoreError::io("locking", layout.root()))?;
+        flock(&directory, FlockOperation::LockExclusive)
+            .map_err(|error| StoreError::io("locking", layout.root())(error.into()))?;
         match Self::open_locked(&path) {
             Err(StoreError::Catalog(error)) if is_beyond_repair(&error) => {
                 tracing::warn!(path = %path.display(), %error, "the catalog of the cache is damaged, starting anew");

@@ -145,16 +145,6 @@ pub(super) fn try_lock(file: &File) -> bool {
     flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
 }
 
-/// Takes the exclusive lock of `file`, waiting for whoever has it.
-pub(super) fn lock(file: &File) -> io::Result<()> {
-    loop {
-        match flock(file, FlockOperation::LockExclusive) {
-            Err(Errno::INTR) => {}
-            locked => return Ok(locked?),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

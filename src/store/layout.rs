@@ -9,13 +9,10 @@
 //! The version in the directory changes when an older program could no longer live with what a newer one wrote. The
 //! directory `v1` itself is flock(2)ed while a process opens the catalog, so that two of them migrate one by one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
-
-use rustix::process::geteuid;
 
 use crate::digest::Sha256;
 
@@ -30,18 +27,10 @@ impl Layout {
         Self { root: cache.join("v1") }
     }
 
-    /// Makes the directories and the catalog's file where they are missing.
+    /// Makes the directories that are missing.
     pub(super) fn create(&self) -> io::Result<()> {
-        if let Some(cache) = self.root.parent() {
-            fs::create_dir_all(cache)?;
-        }
-        create_directory(&self.root)?;
-        create_directory(&self.objects())?;
-        create_directory(&self.partials())?;
-        match OpenOptions::new().write(true).create_new(true).open(self.catalog()) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            created => share(&created?, &self.root),
-        }
+        fs::create_dir_all(self.objects())?;
+        fs::create_dir_all(self.partials())
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -79,41 +68,14 @@ impl Layout {
     /// Makes the directory that holds object `id`, surviving a power cut once this returns.
     pub(super) fn create_shard(&self, id: &Sha256) -> io::Result<PathBuf> {
         let shard = self.shard(id.as_bytes()[0]);
-        let created = match create_directory(&shard) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.create()?;
-                create_directory(&shard)?
-            }
-            created => created?,
-        };
-        if created {
-            sync_directory(&self.objects())?;
+        match fs::create_dir(&shard) {
+            Ok(()) => sync_directory(&self.objects())?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&shard)?,
+            Err(error) => return Err(error),
         }
         Ok(shard)
     }
-}
-
-/// Makes one directory; whether it was missing.
-fn create_directory(path: &Path) -> io::Result<bool> {
-    match fs::create_dir(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-        Err(error) => return Err(error),
-    }
-    if let Some(parent) = path.parent() {
-        share(&File::open(path)?, parent)?;
-    }
-    Ok(true)
-}
-
-/// Gives what we have just made in `parent` to the owner of `parent`, where we are root: the daemon, which runs as
-/// another user, goes on using what a command of root's has put into its cache.
-pub(super) fn share(made: &File, parent: &Path) -> io::Result<()> {
-    if !geteuid().is_root() {
-        return Ok(());
-    }
-    let owner = fs::metadata(parent)?;
-    fchown(made, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// The object that a file of `shard` is, `None` for a name that the store never gives.

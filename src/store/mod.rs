@@ -156,8 +156,7 @@ impl Store {
     /// preallocates it. May wait for the disk.
     ///
     /// # Errors
-    /// [`StoreError::Full`] where there is no room and none can be made; else what the system or SQLite refused. Either
-    /// way [`Store::assemble_in_memory`] may still work.
+    /// [`StoreError::Full`] where there is no room and none can be made.
     pub fn assemble(&self, id: Sha256, geometry: Geometry) -> Result<Assembly, StoreError> {
         let _alone = lock(&self.shared.room);
         self.shared.make_room(geometry.length())?;

@@ -1,7 +1,6 @@
 //! What a killed process leaves behind, and what others do meanwhile.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -97,27 +96,4 @@ fn a_lost_catalog_costs_the_objects_and_nothing_else() {
     assert_eq!(store.recover().unwrap().files, 1);
     publish(&store, b"abc");
     assert_eq!(read(&store, &id), b"abc");
-}
-
-#[test]
-fn what_root_puts_into_the_cache_of_another_user_belongs_to_that_user() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can give files away");
-        return;
-    }
-    const NOBODY: u32 = 65534;
-    let cache = Cache::new();
-    std::os::unix::fs::chown(cache.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-    let store = cache.open();
-    let id = publish(&store, b"abc");
-    let growing = assemble(&store, b"growing");
-    let object = cache.object(&id);
-    let mut paths = vec![cache.path().join("v1"), object.parent().unwrap().to_owned(), object];
-    paths.extend(["partial", "objects", "catalog.sqlite"].map(|name| cache.path().join("v1").join(name)));
-    paths.extend(["catalog.sqlite-wal", "catalog.sqlite-shm"].map(|name| cache.path().join("v1").join(name)));
-    paths.extend(cache.partials());
-    for path in paths {
-        assert_eq!(fs::metadata(&path).unwrap().uid(), NOBODY, "{}", path.display());
-    }
-    drop(growing);
 }

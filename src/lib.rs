@@ -17,6 +17,12 @@ pub mod metrics;
 pub mod http;
 pub mod store;
 
+pub mod mirror;
+pub mod discovery;
+pub mod peer;
+
+pub mod download;
+
 pub mod status;
 
 pub mod config;

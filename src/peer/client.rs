@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -88,8 +88,15 @@ impl PeerClient {
         Self { http }
     }
 
-    async fn get(&self, peer: SocketAddr, path: &str, range: Option<String>) -> Result<Response<Incoming>, PeerError> {
-        let mut request = Request::get(format!("http://{peer}{path}")).header(header::USER_AGENT, USER_AGENT);
+    async fn send(
+        &self,
+        method: Method,
+        peer: SocketAddr,
+        path: &str,
+        range: Option<String>,
+    ) -> Result<Response<Incoming>, PeerError> {
+        let uri = format!("http://{peer}{path}");
+        let mut request = Request::builder().method(method).uri(uri).header(header::USER_AGENT, USER_AGENT);
         if let Some(range) = range {
             request = request.header(header::RANGE, range);
         }
@@ -98,12 +105,29 @@ impl PeerClient {
         self.http.request(request).await.map_err(|error| classify(&error))
     }
 
+    /// Asks how long an object is, by a HEAD request. It is the peer's word; the digest covers it.
+    ///
+    /// # Errors
+    /// [`PeerError::NotHeld`] where the peer says so, else a fault.
+    pub async fn length(&self, peer: SocketAddr, id: Sha256) -> Result<u64, PeerError> {
+        let response = self.send(Method::HEAD, peer, &wire::hash_path(&id), None).await?;
+        match (response.status(), response.headers().get(header::CONTENT_LENGTH)) {
+            (StatusCode::OK, Some(value)) => {
+                let length = value.to_str().ok().and_then(|text| text.parse().ok());
+                length.ok_or_else(|| PeerError::new(PeerFault::WrongRange, "a length that is no number"))
+            }
+            (StatusCode::OK, None) => Err(PeerError::new(PeerFault::WrongRange, "no length")),
+            (StatusCode::NOT_FOUND | StatusCode::GONE, _) => Err(PeerError::NotHeld),
+            (status, _) => Err(PeerError::new(PeerFault::ServerError, status.to_string())),
+        }
+    }
+
     /// Asks for the piece-hash list of an object.
     ///
     /// # Errors
     /// [`PeerError::Fault`] for anything that is not a list of this object's shape.
     pub async fn list(&self, peer: SocketAddr, id: Sha256, geometry: Geometry) -> Result<ListAnswer, PeerError> {
-        let mut response = self.get(peer, &wire::pieces_path(&id), None).await?;
+        let mut response = self.send(Method::GET, peer, &wire::pieces_path(&id), None).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(ListAnswer::None),
@@ -139,7 +163,7 @@ impl PeerClient {
     ) -> Result<PeerBody, PeerError> {
         let whole = range == (0..length);
         let part = (!whole).then(|| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
-        let response = self.get(peer, &wire::hash_path(&id), part).await?;
+        let response = self.send(Method::GET, peer, &wire::hash_path(&id), part).await?;
         let promised = response.body().size_hint().exact();
         let wanted = range.end - range.start;
         match response.status() {

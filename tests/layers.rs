@@ -3,7 +3,7 @@
 //! The table is that of docs/architecture.md. A room is a file or folder directly under `src/`; rooms on one line do
 //! not import one another.
 
-// What is no `#[test]` here belongs to one, and a failure of it is a failure of the test.
+// The helpers here are not `#[test]`, but may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;

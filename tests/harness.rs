@@ -366,9 +366,9 @@ const STAND_IN: &str = r#"#!/bin/bash
 [ "$1 $2" = "daemon --config" ] || { echo "bad usage"; exit 2; }
 state=$(sed -n '/^\[state\]/,/^$/s/^path = "\(.*\)"/\1/p' "$3")
 grep -q 'die = true' "$3" && { echo "dying as told"; exit 1; }
+trap 'rm "$state/daemon.json"; echo drained; exit 0' TERM
 echo '{"pid": '$$', "proxy": "127.0.0.1:1", "status": null, "peers": ["127.0.0.1:2"]}' > "$state/new"
 mv "$state/new" "$state/daemon.json"
-trap 'rm "$state/daemon.json"; echo drained; exit 0' TERM
 echo started
 while :; do read -r -t 1 <> <(:) || :; done
 "#;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::server::{Connection, Head, Server};
+use super::server::{Connection, Head, Server, step};
 
 /// One way to fail.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +70,7 @@ pub struct Record {
     pub path: String,
     /// The status sent, 0 when none was.
     pub status: u16,
-    /// The bytes of body that were handed to the kernel.
+    /// The bytes of body that were sent, or a little more when the client hung up.
     pub body: u64,
     pub connection: u64,
     pub at: Instant,
@@ -275,15 +275,17 @@ impl Shared {
         let end = plan.range.end.min(plan.range.start.saturating_add(cut.unwrap_or(u64::MAX)));
         let mut at = plan.range.start;
         while at < end {
-            let mut chunk = vec![0; usize::try_from((end - at).min(256 << 10)).unwrap()];
+            let left = usize::try_from(end - at).unwrap();
+            let mut chunk = vec![0; left.min(step(rate, 256 << 10))];
             plan.file.read_exact_at(&mut chunk, at)?;
             flip_bits(&mut chunk, at, faults);
+            // Counted before they go: who has received them can rely on the count.
+            self.note(number, |record| record.body += chunk.len() as u64);
             match rate {
                 Some(rate) => connection.send_slowly(&chunk, rate)?,
                 None => connection.send(&chunk)?,
             }
             at += chunk.len() as u64;
-            self.note(number, |record| record.body += chunk.len() as u64);
         }
         for fault in faults {
             match fault {

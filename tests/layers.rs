@@ -3,9 +3,6 @@
 //! The table is that of docs/architecture.md. A room is a file or folder directly under `src/`; rooms on one line do
 //! not import one another.
 
-// The helpers here are not `#[test]`, but may unwrap as tests do.
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

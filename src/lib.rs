@@ -11,3 +11,5 @@ pub mod pieces;
 pub mod clock;
 
 pub mod http;
+
+pub mod mirror;

@@ -23,8 +23,11 @@ pub mod peer;
 
 pub mod download;
 
+pub mod proxy;
 pub mod status;
 
 pub mod config;
+
+pub mod daemon;
 
 pub mod cli;

@@ -45,7 +45,7 @@ pub(super) enum DialError {
 }
 
 impl DialError {
-    fn unreachable(host: impl ToString, why: impl ToString) -> Self {
+    fn unreachable(host: &impl ToString, why: &impl ToString) -> Self {
         Self::Unreachable { host: host.to_string(), why: why.to_string() }
     }
 
@@ -83,8 +83,8 @@ impl tower_service::Service<Uri> for Dial {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let plan = self.0.clone();
         Box::pin(async move {
-            let target = Target::parse(&uri.to_string()).map_err(|e| DialError::unreachable(&uri, e))?;
-            let too_slow = || DialError::unreachable(&target.host, "the connection took too long");
+            let target = Target::parse(&uri.to_string()).map_err(|e| DialError::unreachable(&uri, &e))?;
+            let too_slow = || DialError::unreachable(&target.host, &"the connection took too long");
             tokio::time::timeout(plan.limit, plan.connect(&target)).await.map_err(|_| too_slow())?
         })
     }
@@ -131,7 +131,7 @@ impl DialPlan {
         if let (true, Some(refusal)) = (permitted.is_empty(), refusal) {
             return Err(refusal.into());
         }
-        let stream = race(permitted).await.map_err(|e| DialError::unreachable(&target.host, e))?;
+        let stream = race(permitted).await.map_err(|e| DialError::unreachable(&target.host, &e))?;
         Ok(Box::new(stream))
     }
 
@@ -139,7 +139,7 @@ impl DialPlan {
     async fn connect_proxy(&self, proxy: &Proxy) -> Result<Bare, DialError> {
         let name = format!("the proxy {}", proxy.host);
         let addresses = resolve(&proxy.host, proxy.port).await?;
-        let stream = race(addresses).await.map_err(|error| DialError::unreachable(&name, error))?;
+        let stream = race(addresses).await.map_err(|error| DialError::unreachable(&name, &error))?;
         match proxy.scheme {
             Scheme::Http => Ok(Box::new(stream)),
             Scheme::Https => self.secure(Box::new(stream), &proxy.host).await,
@@ -151,13 +151,13 @@ impl DialPlan {
             Host::Name(name) => ServerName::try_from(name.clone()),
             Host::Address(ip) => Ok(ServerName::IpAddress((*ip).into())),
         };
-        let name = name.map_err(|error| DialError::unreachable(host, error))?;
+        let name = name.map_err(|error| DialError::unreachable(host, &error))?;
         match TlsConnector::from(self.tls.clone()).connect(name, bare).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) if is_untrusted(&error) => {
                 Err(DialError::Untrusted { host: host.to_string(), why: error.to_string() })
             }
-            Err(error) => Err(DialError::unreachable(host, error)),
+            Err(error) => Err(DialError::unreachable(host, &error)),
         }
     }
 }
@@ -174,7 +174,7 @@ async fn resolve(host: &Host, port: u16) -> Result<Vec<SocketAddr>, DialError> {
         Host::Name(name) => name.as_str(),
     };
     let found = tokio::net::lookup_host((name, port)).await;
-    let found: Vec<_> = found.map_err(|error| DialError::unreachable(host, error))?.collect();
+    let found: Vec<_> = found.map_err(|error| DialError::unreachable(host, &error))?.collect();
     // The system has put its favourite first.
     let favourite = found.first().is_some_and(SocketAddr::is_ipv6);
     let (mut first, mut second): (Vec<_>, Vec<_>) = found.into_iter().partition(|a| a.is_ipv6() == favourite);
@@ -218,7 +218,7 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
 /// Asks the proxy for a bare connection to `target` (RFC 9110 §9.3.6).
 async fn open_tunnel(bare: &mut Bare, target: &Target, proxy: &Proxy) -> Result<(), DialError> {
     let name = format!("{} through the proxy {}", target.host, proxy.host);
-    let failed = |why: &dyn ToString| DialError::unreachable(&name, why.to_string());
+    let failed = |why: &dyn ToString| DialError::unreachable(&name, &why.to_string());
     let authority = format!("{}:{}", target.host, target.port);
     let mut request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n").into_bytes();
     if let Some(value) = &proxy.authorization {

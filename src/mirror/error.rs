@@ -62,16 +62,16 @@ impl MirrorError {
         matches!(self, Self::Unreachable { .. } | Self::Broken { .. } | Self::Stalled { .. })
     }
 
-    pub(super) fn unusable(host: impl ToString, why: impl ToString) -> Self {
-        Self::Unusable { host: host.to_string(), why: why.to_string() }
+    pub(super) fn unusable(host: &impl ToString, why: impl Into<String>) -> Self {
+        Self::Unusable { host: host.to_string(), why: why.into() }
     }
 
-    pub(super) fn broken(host: impl ToString, error: &(dyn Error + 'static)) -> Self {
+    pub(super) fn broken(host: &impl ToString, error: &(dyn Error + 'static)) -> Self {
         Self::Broken { host: host.to_string(), why: innermost(error) }
     }
 
     /// What the client's error means; ours are somewhere in its chain of causes.
-    pub(super) fn from_client(host: impl ToString, error: &hyper_util::client::legacy::Error) -> Self {
+    pub(super) fn from_client(host: &impl ToString, error: &hyper_util::client::legacy::Error) -> Self {
         let mut cause: Option<&(dyn Error + 'static)> = Some(error);
         while let Some(error) = cause {
             if let Some(ours) = error.downcast_ref::<DialError>() {

@@ -198,7 +198,7 @@ impl Mirror {
         headers: HeaderMap,
     ) -> Result<Response<Incoming>, MirrorError> {
         let host = &target.host;
-        let uri = target.uri().map_err(|error| MirrorError::unusable(host, error))?;
+        let uri = target.uri().map_err(|error| MirrorError::unusable(host, error.to_string()))?;
         let mut outgoing = Request::new(Empty::new());
         *outgoing.method_mut() = request.method.clone();
         *outgoing.uri_mut() = uri;

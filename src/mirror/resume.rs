@@ -271,7 +271,7 @@ impl ResumingBody {
         if is_transient(response.status) {
             return Err(MirrorError::Broken { host, why: format!("it answered {}", response.status) });
         }
-        let skip = self.fit(&response).map_err(|why| MirrorError::unusable(host, why))?;
+        let skip = self.fit(&response).map_err(|why| MirrorError::unusable(&host, why))?;
         self.total = self.total.or(response.total_length());
         self.end = self.end.or(self.total);
         self.pace = Pace::default();

@@ -6,6 +6,7 @@
 
 pub mod digest;
 
+pub mod debian;
 pub mod pieces;
 pub mod wire;
 
@@ -21,6 +22,7 @@ pub mod mirror;
 pub mod discovery;
 pub mod peer;
 
+pub mod index;
 pub mod download;
 
 pub mod proxy;

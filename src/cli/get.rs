@@ -170,7 +170,7 @@ async fn want_by_url(target: &Target, settings: &Settings, mirror: &Mirror) -> R
     let _ = (settings, mirror);
     let index = daemon::read_lists(settings).await.map_err(|error| Failure::Work(error.to_string()))?;
     let known = index.and_then(|index| {
-        let url = crate::debian::RepoUrl::of(&target.authority(), target.path_and_query.path()).ok()?;
+        let url = crate::debian::RepoUrl::new(&target.authority(), target.path_and_query.path()).ok()?;
         index.lookup(&url)
     });
     let Some((id, length)) = known.and_then(|known| Some((known.id, known.length?))) else {

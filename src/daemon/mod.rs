@@ -210,6 +210,24 @@ fn open_index(settings: &Settings, store: &Store) -> Result<Index, DaemonError> 
     Ok(Index::open(config)?)
 }
 
+/// What apt's own lists say, read now; `None` where `mirrors.lists_dir` is off.
+///
+/// # Errors
+/// Where they cannot be read.
+pub async fn read_lists(settings: &Settings) -> Result<Option<Index>, IndexError> {
+    let Some(lists_dir) = settings.mirrors.lists_dir.clone() else { return Ok(None) };
+    let config = IndexConfig {
+        lists_dir: Some(lists_dir),
+        state_dir: None,
+        keyrings: Vec::new(),
+        verify: Verify::Off,
+        stored: None,
+    };
+    let index = Index::open(config)?;
+    index.refresh().await;
+    Ok(Some(index))
+}
+
 /// What the settings say of mirrors. `own` are addresses where we listen ourselves.
 pub fn mirror_config(settings: &Settings, own: Vec<SocketAddr>) -> MirrorConfig {
     let mirrors = &settings.mirrors;

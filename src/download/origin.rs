@@ -33,6 +33,14 @@ pub enum OriginError {
     },
 }
 
+impl OriginError {
+    /// Whether the mirror itself has said something that the client should hear: a status, or a file of another
+    /// length.
+    pub const fn is_answer(&self) -> bool {
+        matches!(self, Self::Answered(_) | Self::OtherLength { .. })
+    }
+}
+
 impl From<MirrorError> for OriginError {
     fn from(error: MirrorError) -> Self {
         Self::Failed {

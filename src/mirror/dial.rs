@@ -113,6 +113,18 @@ impl DialPlan {
         }
     }
 
+    /// A connection on which the client itself speaks TLS.
+    pub(super) async fn connect_blind(&self, target: &Target) -> Result<Bare, DialError> {
+        let connect = async {
+            let Some(proxy) = self.upstream.route(target) else { return self.connect_direct(target).await };
+            let mut bare = self.connect_proxy(proxy).await?;
+            open_tunnel(&mut bare, target, proxy).await?;
+            Ok(bare)
+        };
+        let too_slow = || DialError::unreachable(&target.host, &"the connection took too long");
+        tokio::time::timeout(self.limit, connect).await.map_err(|_| too_slow())?
+    }
+
     async fn connect_direct(&self, target: &Target) -> Result<Bare, DialError> {
         let mut refusal = None;
         let policy = self.policy();
@@ -243,9 +255,10 @@ async fn open_tunnel(bare: &mut Bare, target: &Target, proxy: &Proxy) -> Result<
 }
 
 /// A connection, whatever it runs through.
-trait Bytestream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Bytestream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytestream for T {}
-type Bare = Box<dyn Bytestream>;
+/// A connection behind a pointer.
+pub type Bare = Box<dyn Bytestream>;
 
 /// A connection as hyper wants it.
 pub(super) struct Link {

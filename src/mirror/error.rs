@@ -62,7 +62,8 @@ impl MirrorError {
         matches!(self, Self::Unreachable { .. } | Self::Broken { .. } | Self::Stalled { .. })
     }
 
-    pub(super) fn unusable(host: &impl ToString, why: impl Into<String>) -> Self {
+    /// An answer of `host` that cannot be used.
+    pub fn unusable(host: &impl ToString, why: impl Into<String>) -> Self {
         Self::Unusable { host: host.to_string(), why: why.into() }
     }
 

@@ -15,6 +15,7 @@ mod retry;
 pub mod target;
 pub mod upstream;
 
+pub use dial::{Bare, Bytestream};
 pub use error::MirrorError;
 pub use origin::{Mirror, MirrorBody, MirrorConfig, MirrorConfigError, Patience};
 pub use policy::{Pattern, Policy, Refusal};

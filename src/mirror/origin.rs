@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,7 +23,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tracing::{debug, warn};
 
 use super::apt_sources::named_hosts;
-use super::dial::{Dial, DialPlan, proxy_authorization};
+use super::dial::{Bare, Dial, DialPlan, proxy_authorization};
 use super::error::MirrorError;
 use super::policy::{Pattern, Policy};
 use super::request::{MirrorRequest, MirrorResponse};
@@ -159,6 +158,14 @@ impl Mirror {
             apt_dir: config.apt_dir,
             reread: Mutex::new(clock::now()),
         })))
+    }
+
+    /// A bare connection to the TLS port of `host`, for a client that speaks TLS to it itself.
+    pub async fn tunnel(&self, host: &str) -> Result<Bare, MirrorError> {
+        let url = format!("https://{host}/");
+        let target = Target::parse(&url).map_err(|error| MirrorError::unusable(&host, error.to_string()))?;
+        self.0.plan.policy().permit_host(&target.host)?;
+        self.0.plan.connect_blind(&target).await.map_err(|error| error.to_mirror_error())
     }
 
     /// Asks once, following redirects. An answer of any status is an answer.

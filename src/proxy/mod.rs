@@ -23,7 +23,7 @@ use self::object::Named;
 use self::route::{Refusal, Route, route};
 use crate::clock;
 use crate::debian::RepoUrl;
-use crate::download::{Download, Downloads};
+use crate::download::{Download, Downloads, OriginError};
 use crate::http::{Body, Conn, Hangup, Head, Site};
 use crate::index::{Index, Kind};
 use crate::metrics::Metrics;
@@ -120,7 +120,7 @@ impl ProxySite {
     }
 
     async fn file(&self, asked: &Asked, target: &Target, conn: &Conn<Foreseen>) -> Result<Response<Body>, Hangup> {
-        let url = match RepoUrl::of(&target.authority(), target.path_and_query.path()) {
+        let url = match RepoUrl::new(&target.authority(), target.path_and_query.path()) {
             Ok(url) => url,
             Err(error) => return Ok(own(StatusCode::BAD_REQUEST, error.to_string())),
         };
@@ -149,18 +149,6 @@ impl ProxySite {
         let known = self.index.lookup(url)?;
         Some(Named { id: known.id, length: known.length?, kind: known.kind })
     }
-
-    /// Our words for a mirror that cannot be asked or broke off.
-    fn mirror_failure(&self, target: &Target, error: &crate::download::OriginError) -> Result<Response<Body>, Hangup> {
-        use crate::download::OriginError;
-        let status = match error {
-            OriginError::Failed { refused: true, .. } => StatusCode::FORBIDDEN,
-            OriginError::Failed { silent: true, .. } => StatusCode::GATEWAY_TIMEOUT,
-            _ => StatusCode::BAD_GATEWAY,
-        };
-        let _ = self;
-        Ok(own(status, format!("{target}: {error}")))
-    }
 }
 
 impl Site for ProxySite {
@@ -178,7 +166,7 @@ impl Site for ProxySite {
         }
         let Ok(uri) = head.target.parse() else { return };
         let Ok(Route::File(target)) = route(&head.method, &uri, &head.headers) else { return };
-        let Ok(url) = RepoUrl::of(&target.authority(), target.path_and_query.path()) else { return };
+        let Ok(url) = RepoUrl::new(&target.authority(), target.path_and_query.path()) else { return };
         let Some(named) = self.look_up(&url).filter(|named| named.kind == Kind::File) else { return };
         if let Ok(download) = self.downloads.open(Self::want(&target, &named)) {
             conn.state.remember(download);
@@ -209,6 +197,16 @@ fn refused(refusal: &Refusal) -> Response<Body> {
         Refusal::Climbs(_) | Refusal::Target(_) => StatusCode::BAD_REQUEST,
     };
     own(status, refusal.to_string())
+}
+
+/// Our words for a mirror that gave nothing to a download.
+fn mirror_failure(target: &Target, error: &OriginError) -> Response<Body> {
+    let status = match error {
+        OriginError::Failed { refused: true, .. } => StatusCode::FORBIDDEN,
+        OriginError::Failed { silent: true, .. } => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::BAD_GATEWAY,
+    };
+    own(status, format!("{target}: {error}"))
 }
 
 /// The status in which a failure of the mirror reaches the client.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hyper::{Response, StatusCode};
+use hyper::Response;
 use tracing::debug;
 
 use super::answer::{Origin, own, sign};

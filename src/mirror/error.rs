@@ -28,14 +28,12 @@ pub enum MirrorError {
         /// What happened.
         why: String,
     },
-    /// Nothing came for too long, or hardly anything.
-    #[error("{host} sent less than {bytes} bytes in {} s", .during.as_secs())]
+    /// Nothing came for too long.
+    #[error("{host} sent nothing for {} s", .during.as_secs_f32())]
     Stalled {
         /// Whom we asked.
         host: String,
-        /// How much would have been enough.
-        bytes: u64,
-        /// How long we waited for it.
+        /// How long we waited.
         during: Duration,
     },
     /// The other side is not who it should be: asking again would not help.

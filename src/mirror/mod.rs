@@ -3,22 +3,23 @@
 //! A [`Target`] says what, the [`Policy`] whether that host may be asked, [`Upstream`] whether by way of the user's own
 //! proxy. [`Mirror::fetch`] is one attempt; [`Mirror::open`] absorbs what can be retried and resumes what was cut.
 
-pub mod apt_sources;
+mod apt_sources;
 mod dial;
-pub mod error;
+mod error;
 mod origin;
 mod pace;
-pub mod policy;
-pub mod request;
-pub mod resume;
+mod policy;
+mod request;
+mod resume;
 mod retry;
-pub mod target;
-pub mod upstream;
+mod target;
+mod upstream;
 
+pub use apt_sources::named_hosts;
 pub use dial::{Bare, Bytestream};
 pub use error::MirrorError;
 pub use origin::{Mirror, MirrorBody, MirrorConfig, MirrorConfigError, Patience};
-pub use policy::{Pattern, Policy, Refusal};
+pub use policy::{Pattern, Policy, Refusal, is_public};
 pub use request::{MirrorRequest, MirrorResponse, Wanted};
 pub use resume::{Resume, ResumingBody};
 pub use retry::RetryPolicy;

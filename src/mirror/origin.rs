@@ -34,8 +34,6 @@ use crate::http::ContentRange;
 
 /// How often a mirror may send us elsewhere for one file.
 const MAX_HOPS: usize = 5;
-/// How often apt's sources are read again because a host was refused.
-const REREAD: Duration = Duration::from_secs(1);
 /// How long a connection is kept for the next file: most servers close theirs after 5 to 75 s.
 const KEEP_IDLE: Duration = Duration::from_secs(15);
 const KEEP_IDLE_PER_HOST: usize = 8;
@@ -80,10 +78,12 @@ impl Default for MirrorConfig {
 pub struct Patience {
     /// For a connection, whichever of its addresses answers.
     pub connect: Duration,
-    /// For the head of an answer.
+    /// For the head of an answer, redirects and connections included.
     pub first_byte: Duration,
     /// For the next bytes of a body.
     pub stall: Duration,
+    /// For a body that can be resumed to come at 1 KiB/s or more, counted while we wait for it.
+    pub slow: Duration,
 }
 
 impl Default for Patience {
@@ -92,6 +92,7 @@ impl Default for Patience {
             connect: Duration::from_secs(5),
             first_byte: Duration::from_secs(20),
             stall: Duration::from_secs(10),
+            slow: Duration::from_secs(20),
         }
     }
 }
@@ -121,8 +122,8 @@ struct Inner {
     plan: Arc<DialPlan>,
     patience: Patience,
     apt_dir: Option<PathBuf>,
-    /// When apt's sources were last read.
-    reread: Mutex<Instant>,
+    /// Held while apt's sources are read again: once at a time, however many requests are refused.
+    reread: Mutex<()>,
 }
 
 impl fmt::Debug for Mirror {
@@ -156,7 +157,7 @@ impl Mirror {
             plan,
             patience: config.patience,
             apt_dir: config.apt_dir,
-            reread: Mutex::new(clock::now()),
+            reread: Mutex::new(()),
         })))
     }
 
@@ -168,18 +169,32 @@ impl Mirror {
         self.0.plan.connect_blind(&target).await.map_err(|error| error.to_mirror_error())
     }
 
+    pub(super) fn patience(&self) -> Patience {
+        self.0.patience
+    }
+
     /// Asks once, following redirects. An answer of any status is an answer.
     ///
     /// A part that was asked for has been checked to begin where it should; a mirror may send the whole file instead.
     pub async fn fetch(&self, request: &MirrorRequest) -> Result<MirrorResponse<MirrorBody>, MirrorError> {
+        let policy = self.0.plan.policy();
         match self.fetch_once(request).await {
             // The sources may have been edited since they were read.
-            Err(MirrorError::Refused(_)) if self.reread_sources().await => self.fetch_once(request).await,
+            Err(MirrorError::Refused(_)) if self.reread_sources(&policy).await => {
+                self.fetch_once(request).await
+            }
             result => result,
         }
     }
 
     async fn fetch_once(&self, request: &MirrorRequest) -> Result<MirrorResponse<MirrorBody>, MirrorError> {
+        let limit = self.0.patience.first_byte;
+        let silent = |_| MirrorError::Stalled { host: request.target.host.to_string(), during: limit };
+        tokio::time::timeout(limit, self.follow(request)).await.map_err(silent)?
+    }
+
+    /// The answer at the end of the redirects.
+    async fn follow(&self, request: &MirrorRequest) -> Result<MirrorResponse<MirrorBody>, MirrorError> {
         let mut target = request.target.clone();
         let mut headers = request.headers();
         for _ in 0..=MAX_HOPS {
@@ -214,11 +229,7 @@ impl Mirror {
         if let Some(value) = proxy_authorization(&self.0.plan.upstream, target) {
             outgoing.headers_mut().insert(header::PROXY_AUTHORIZATION, value.clone());
         }
-        let limit = self.0.patience.first_byte;
-        match tokio::time::timeout(limit, self.0.client.request(outgoing)).await {
-            Ok(response) => response.map_err(|error| MirrorError::from_client(host, &error)),
-            Err(_) => Err(MirrorError::Stalled { host: host.to_string(), bytes: 1, during: limit }),
-        }
+        self.0.client.request(outgoing).await.map_err(|error| MirrorError::from_client(host, &error))
     }
 
     fn receive(
@@ -233,29 +244,27 @@ impl Mirror {
         if answer.status == StatusCode::PARTIAL_CONTENT {
             check_part(request, &answer).map_err(|why| MirrorError::unusable(&host, why))?;
         }
-        Ok(answer.map(|()| MirrorBody { incoming, host, stall: self.0.patience.stall }))
+        let stall = self.0.patience.stall;
+        Ok(answer.map(|()| MirrorBody { incoming, host, stall, waiting: None }))
     }
 
-    /// Reads apt's sources anew, unless that was done just now; true if they name other hosts than before.
-    async fn reread_sources(&self) -> bool {
+    /// Reads apt's sources anew; true if they name other hosts than the policy that refused.
+    async fn reread_sources(&self, refused_by: &Policy) -> bool {
         let Some(dir) = self.0.apt_dir.clone() else { return false };
-        let before = self.0.plan.policy();
-        // Whoever comes meanwhile waits here, and profits.
-        let mut last = self.0.reread.lock().await;
-        let now = clock::now();
-        if now.duration_since(*last) < REREAD {
-            return *before != *self.0.plan.policy();
+        let _alone = self.0.reread.lock().await;
+        let policy = self.0.plan.policy();
+        if policy.named != refused_by.named {
+            return true; // Somebody else has just done it.
         }
-        *last = now;
-        let own = before.own.clone();
+        let own = policy.own.clone();
         let Ok(named) = tokio::task::spawn_blocking(move || named_hosts(&dir, &own)).await else {
             return false;
         };
-        if named == before.named {
+        if named == policy.named {
             return false;
         }
-        let policy = Policy { named, ..(*before).clone() };
-        *self.0.plan.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        let policy = Arc::new(Policy { named, ..(*policy).clone() });
+        *self.0.plan.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
         true
     }
 }
@@ -266,17 +275,20 @@ pub struct MirrorBody {
     incoming: Incoming,
     host: String,
     stall: Duration,
+    /// Since when the next bytes are waited for. Outlives a cancelled wait: a stall is a stall however often we ask.
+    waiting: Option<Instant>,
 }
 
 impl MirrorBody {
     /// The next bytes, never empty; `None` at the end. May be cancelled and called again.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, MirrorError> {
         loop {
-            let frame = match tokio::time::timeout(self.stall, self.incoming.frame()).await {
+            let deadline = self.waiting_since() + self.stall;
+            let frame = match tokio::time::timeout_at(deadline.into(), self.incoming.frame()).await {
                 Ok(frame) => frame,
                 Err(_) => {
                     let host = self.host.clone();
-                    return Err(MirrorError::Stalled { host, bytes: 1, during: self.stall });
+                    return Err(MirrorError::Stalled { host, during: self.stall });
                 }
             };
             match frame {
@@ -284,7 +296,10 @@ impl MirrorBody {
                 Some(Err(error)) => return Err(MirrorError::broken(&self.host, &error)),
                 // Trailers say nothing we need.
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
+                    Ok(bytes) if !bytes.is_empty() => {
+                        self.waiting = None;
+                        return Ok(Some(bytes));
+                    }
                     _ => {}
                 },
             }
@@ -302,6 +317,12 @@ impl MirrorBody {
         })
     }
 
+    /// When the wait for the next bytes began, which is now if none is going on.
+    pub(super) fn waiting_since(&mut self) -> Instant {
+        *self.waiting.get_or_insert_with(clock::now)
+    }
+
+    /// Who sends them.
     pub(super) fn host(&self) -> &str {
         &self.host
     }

@@ -1,5 +1,6 @@
 //! What a mirror is asked, and what it answers.
 
+use std::fmt;
 use std::ops::Range;
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -9,7 +10,7 @@ use super::target::Target;
 use crate::http::ContentRange;
 
 /// One request to a mirror.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct MirrorRequest {
     /// Which file.
     pub target: Target,
@@ -27,6 +28,17 @@ pub struct MirrorRequest {
     pub authorization: Option<HeaderValue>,
     /// What caches on the way may do, as apt said it.
     pub cache_control: Option<HeaderValue>,
+}
+
+impl fmt::Debug for MirrorRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the credentials.
+        f.debug_struct("MirrorRequest")
+            .field("method", &self.method)
+            .field("target", &format_args!("{}", self.target))
+            .field("range", &self.range)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which part of a file.

@@ -1,5 +1,7 @@
 //! Fetches that survive a mirror's bad moments: retried before the first byte, resumed after it.
 
+use std::fmt;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
@@ -10,7 +12,7 @@ use tracing::debug;
 
 use super::error::MirrorError;
 use super::origin::{Mirror, MirrorBody};
-use super::pace::{ENOUGH, Pace, WINDOW};
+use super::pace::Pace;
 use super::request::{MirrorRequest, MirrorResponse, Wanted};
 use super::retry::{Attempts, Failure, RetryPolicy, is_transient};
 use crate::clock;
@@ -43,7 +45,7 @@ impl Mirror {
     ) -> Result<MirrorResponse<ResumingBody>, MirrorError> {
         let mut attempts = Attempts::new(retry, clock::now());
         let response = loop {
-            let (again, outcome) = match self.fetch(&request).await {
+            let (again, outcome) = match self.fetch_within(&request, attempts.deadline()).await {
                 Ok(response) if is_transient(response.status) => {
                     debug!(host = response.body.host(), status = %response.status, "a mirror cannot answer now");
                     (attempts.next(Failure::Hard, clock::now()), Ok(response))
@@ -60,6 +62,20 @@ impl Mirror {
             return Ok(ResumingBody::begin(self.clone(), request, resume, attempts, response));
         }
         Ok(hold_text(self, request, response).await)
+    }
+
+    /// One attempt, within the time that is left for all.
+    async fn fetch_within(
+        &self,
+        request: &MirrorRequest,
+        deadline: Instant,
+    ) -> Result<MirrorResponse<MirrorBody>, MirrorError> {
+        let started = clock::now();
+        let fetched = tokio::time::timeout_at(deadline.into(), self.fetch(request)).await;
+        fetched.unwrap_or_else(|_| {
+            let host = request.target.host.to_string();
+            Err(MirrorError::Stalled { host, during: clock::now() - started })
+        })
     }
 
     /// When to ask again after `error`, if at all.
@@ -82,14 +98,17 @@ async fn hold_text(
 ) -> MirrorResponse<ResumingBody> {
     let mut response = response;
     let mut text = Vec::new();
-    // After an error, what came will do.
-    while let Ok(Some(bytes)) = response.body.chunk().await {
-        let room = MAX_ERROR_BODY - text.len();
-        text.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        if text.len() == MAX_ERROR_BODY {
-            break;
+    let reading = async {
+        while let Ok(Some(bytes)) = response.body.chunk().await {
+            let room = MAX_ERROR_BODY - text.len();
+            text.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            if text.len() == MAX_ERROR_BODY {
+                break;
+            }
         }
-    }
+    };
+    // After an error, or too long a time, what came will do.
+    let _ = tokio::time::timeout(mirror.patience().stall, reading).await;
     if request.method != Method::HEAD && response.status != StatusCode::NOT_MODIFIED {
         response.content_length = Some(text.len() as u64);
     }
@@ -97,7 +116,6 @@ async fn hold_text(
 }
 
 /// A body that goes on where it broke off.
-#[derive(Debug)]
 pub struct ResumingBody {
     mirror: Mirror,
     request: MirrorRequest,
@@ -116,16 +134,25 @@ pub struct ResumingBody {
     pace: Pace,
 }
 
-#[derive(Debug)]
+type Reopening = Pin<Box<dyn Future<Output = Result<MirrorResponse<MirrorBody>, MirrorError>> + Send>>;
+
 enum Source {
     /// Coming in; `skip` more bytes have been handed out before.
     Live { body: MirrorBody, skip: u64 },
     /// To be asked for again, not before this time.
     Waiting(Instant),
+    /// Being asked for again. Kept here, so that a cancelled wait does not ask anew.
+    Reopening(Reopening),
     /// All here.
     Held(Bytes),
     /// Nothing more, be it the end or an error.
     Done,
+}
+
+impl fmt::Debug for ResumingBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ResumingBody({:?} from byte {})", self.request, self.position)
+    }
 }
 
 impl ResumingBody {
@@ -139,6 +166,7 @@ impl ResumingBody {
         let (start, end) = span(&response);
         let (total, validator) = (response.total_length(), response.validator().cloned());
         let has_body = request.method != Method::HEAD && end != Some(start);
+        let pace = Pace::new(mirror.patience().slow);
         response.map(|body| Self {
             mirror,
             request,
@@ -150,12 +178,13 @@ impl ResumingBody {
             end,
             total,
             validator,
-            pace: Pace::default(),
+            pace,
         })
     }
 
     fn held(mirror: Mirror, request: MirrorRequest, bytes: Bytes) -> Self {
         let end = bytes.len() as u64;
+        let pace = Pace::new(mirror.patience().slow);
         Self {
             mirror,
             request,
@@ -167,7 +196,7 @@ impl ResumingBody {
             end: Some(end),
             total: None,
             validator: None,
-            pace: Pace::default(),
+            pace,
         }
     }
 
@@ -188,13 +217,19 @@ impl ResumingBody {
                 }
                 Source::Waiting(at) => {
                     tokio::time::sleep_until((*at).into()).await;
-                    self.reopen().await
+                    self.source = Source::Reopening(self.reopen());
+                    Ok(Step::Nothing)
+                }
+                Source::Reopening(reopening) => {
+                    let response = reopening.await;
+                    response.and_then(|response| self.go_on(response))
                 }
                 Source::Live { body, .. } => {
-                    let before = clock::now();
+                    let since = body.waiting_since();
+                    self.attempts.waiting(since);
                     let arrived = body.chunk().await;
                     let now = clock::now();
-                    arrived.and_then(|bytes| self.take(bytes, now - before, now))
+                    arrived.and_then(|bytes| self.take(bytes, now - since, now))
                 }
             };
             match step {
@@ -241,7 +276,7 @@ impl ResumingBody {
             self.source = Source::Done;
         } else if !fast && may_go_on {
             // Another connection may do better; what came is good all the same.
-            debug!(host = body.host(), "less than {ENOUGH} bytes in {WINDOW:?}: asking again");
+            debug!(host = body.host(), "a mirror sends hardly anything: asking again");
             self.source = Source::Waiting(now);
         }
         Ok(if bytes.is_empty() { Step::Nothing } else { Step::Bytes(bytes) })
@@ -265,8 +300,14 @@ impl ResumingBody {
     }
 
     /// Asks for the rest.
-    async fn reopen(&mut self) -> Result<Step, MirrorError> {
-        let response = self.mirror.fetch(&self.request_for_rest()).await?;
+    fn reopen(&self) -> Reopening {
+        let (mirror, request) = (self.mirror.clone(), self.request_for_rest());
+        let deadline = self.attempts.deadline();
+        Box::pin(async move { mirror.fetch_within(&request, deadline).await })
+    }
+
+    /// Takes this answer for the rest, if it is.
+    fn go_on(&mut self, response: MirrorResponse<MirrorBody>) -> Result<Step, MirrorError> {
         let host = response.target.host.to_string();
         if is_transient(response.status) {
             return Err(MirrorError::Broken { host, why: format!("it answered {}", response.status) });
@@ -274,7 +315,7 @@ impl ResumingBody {
         let skip = self.fit(&response).map_err(|why| MirrorError::unusable(&host, why))?;
         self.total = self.total.or(response.total_length());
         self.end = self.end.or(self.total);
-        self.pace = Pace::default();
+        self.pace = Pace::new(self.mirror.patience().slow);
         self.source = Source::Live { body: response.body, skip };
         Ok(Step::Nothing)
     }

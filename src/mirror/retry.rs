@@ -55,6 +55,18 @@ impl Attempts {
         Self { pause: policy.first_pause, policy, since: now, new_bytes: 0 }
     }
 
+    /// Notes when a wait for data began: the time a reader took before it asked for more is not the mirror's.
+    pub(super) fn waiting(&mut self, from: Instant) {
+        if self.pause == self.policy.first_pause {
+            self.since = self.since.max(from);
+        }
+    }
+
+    /// When to give up an attempt that is going on, so that the client has not hung up before.
+    pub(super) fn deadline(&self) -> Instant {
+        self.since + self.policy.stall_budget
+    }
+
     /// Notes that data came; the budget begins anew with every real progress.
     pub(super) fn progress(&mut self, bytes: u64, now: Instant) {
         self.new_bytes += bytes;

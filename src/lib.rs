@@ -6,6 +6,7 @@
 
 pub mod digest;
 
+pub mod debian;
 pub mod pieces;
 pub mod wire;
 
@@ -17,8 +18,18 @@ pub mod metrics;
 pub mod http;
 pub mod store;
 
+pub mod mirror;
+pub mod discovery;
+pub mod peer;
+
+pub mod index;
+pub mod download;
+
+pub mod proxy;
 pub mod status;
 
 pub mod config;
+
+pub mod daemon;
 
 pub mod cli;

@@ -6,7 +6,7 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aptpeer::digest::Sha256;
 use support::apt::Apt;
@@ -187,6 +187,61 @@ fn a_cut_download_is_resumed_by_range_with_the_date_as_it_was_sent() {
 }
 
 #[test]
+fn apt_takes_only_a_right_answer_to_its_range() {
+    let repository = Repository::small();
+    let target = "*/one-piece_*";
+    let cases: &[(&[Fault], bool)] = &[
+        // What befalls the second request, after the first was cut; whether apt succeeds.
+        (&[], true),
+        (&[Fault::NoRanges], true),
+        (&[Fault::WrongRange(7)], false),
+        (&[Fault::Status(404)], false),
+    ];
+    for (faults, succeeds) in cases {
+        let mirror = Mirror::start(&repository.root());
+        let apt = Apt::new().one_line(&mirror.url(), &repository);
+        apt.update().succeeded();
+        mirror.script(Rule::new(target, Fault::CutBody(1_000_000)).once());
+        for fault in *faults {
+            mirror.script(Rule::new(target, fault.clone()).after(1));
+        }
+        let run = apt.install(&["one-piece"]);
+        assert_eq!(run.code == 0, *succeeds, "{faults:?}: {run}");
+    }
+}
+
+/// The recovery rule of a proxy that has handed on wrong bytes: cut, then answer the range with everything.
+#[test]
+fn apt_forgives_a_poisoned_beginning_when_its_range_is_answered_with_everything() {
+    let repository = Repository::small();
+    let target = "*/one-piece_*";
+    for (whole, succeeds) in [(true, true), (false, false)] {
+        let mirror = Mirror::start(&repository.root());
+        let apt = Apt::new().one_line(&mirror.url(), &repository);
+        apt.update().succeeded();
+        mirror.script(Rule::new(target, Fault::FlipBit(500_000)).once());
+        mirror.script(Rule::new(target, Fault::CutBody(1_000_000)).once());
+        if whole {
+            mirror.script(Rule::new(target, Fault::NoRanges));
+        }
+        let run = apt.install(&["one-piece"]);
+        assert_eq!(run.code == 0, succeeds, "{run}");
+    }
+}
+
+#[test]
+fn apt_complains_of_a_captive_portal() {
+    let repository = Repository::small();
+    let mirror = Mirror::start(&repository.root());
+    mirror.script(Rule::new("*/InRelease", Fault::Html("<html>please log in</html>")));
+    let apt = Apt::new().one_line(&mirror.url(), &repository);
+    let run = apt.update();
+    assert!(run.to_string().contains("NOSPLIT"), "{run}");
+    mirror.behave();
+    apt.update().succeeded();
+}
+
+#[test]
 fn the_mirror_keeps_the_rules_of_http() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), b"0123456789").unwrap();
@@ -251,15 +306,59 @@ fn peers_sin_as_they_are_told() {
     assert_eq!(list(&partial)["have"], "0");
     assert_eq!(list(&partial)["states"], serde_json::json!([states["states"][0], null]));
 
+    let (address, _kept) = peers::dead();
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn every_sin_of_a_peer_can_be_seen() {
+    let object = noise(2, (4 << 20) + 1000);
+    let target = format!("/hash/{}", Sha256::of(&object));
+    let sinner = |sin: &Sin| Peer::start(&[&object], std::slice::from_ref(sin));
+    let tail = [("Range", "bytes=4194304-")];
+
     for sin in [Sin::Silent, Sin::SilentAfter(10), Sin::CloseAfter(10), Sin::Reset, Sin::Rubbish] {
-        let peer = Peer::start(&[&object], std::slice::from_ref(&sin));
+        let peer = sinner(&sin);
         let mut wire = Wire::connect(peer.address());
         wire.patience(Duration::from_millis(300));
         wire.ask("GET", &target, &[]);
         assert!(wire.response().is_err(), "{sin:?}");
     }
-    let (address, _kept) = peers::dead();
-    assert!(std::net::TcpStream::connect(address).is_err());
+
+    let answer = |sin: &Sin| {
+        let peer = sinner(sin);
+        http::request(peer.address(), "GET", &target, &tail)
+    };
+    assert_eq!(answer(&Sin::WrongPiece(0)).body, object[4 << 20..]);
+    assert_eq!(answer(&Sin::ShortBody(1)).body.len(), 999);
+    assert_eq!(answer(&Sin::LongBody(1)).body.len(), 1001);
+    assert_eq!(answer(&Sin::NoRanges).status, 200);
+    assert_eq!(answer(&Sin::Busy).header("retry-after"), Some("1"));
+    let elsewhere = answer(&Sin::WrongContentRange(5));
+    assert_eq!(elsewhere.header("content-range"), Some("bytes 4194309-4195308/4195304"));
+    assert_ne!(answer(&Sin::WrongEverywhere).body, object[4 << 20..]);
+    let started = Instant::now();
+    assert_eq!(answer(&Sin::Slow(5000)).body.len(), 1000);
+    assert!(started.elapsed() >= Duration::from_millis(150), "{:?}", started.elapsed());
+
+    let peer = sinner(&Sin::HugeHeader);
+    let mut wire = Wire::connect(peer.address());
+    wire.ask("GET", &target, &[]);
+    assert_eq!(wire.bytes(70_000_000).unwrap().len(), 70_000_000);
+
+    let list = |sin: &Sin| {
+        let peer = sinner(sin);
+        http::get(peer.address(), &format!("{target}/pieces"))
+    };
+    let json = |sin: &Sin| serde_json::from_slice::<serde_json::Value>(&list(sin).body);
+    assert_eq!(list(&Sin::NoList).status, 404);
+    assert!(json(&Sin::RubbishList).is_err());
+    assert_eq!(list(&Sin::HugeList).body.len(), 100_000_000);
+    assert_eq!(json(&Sin::NullStates).unwrap()["states"], serde_json::json!([null]));
+    assert_eq!(json(&Sin::WrongLength(-4)).unwrap()["length"], 4_195_300);
+    let truth = json(&Sin::WrongPiece(0)).unwrap();
+    assert_ne!(json(&Sin::FalseStates).unwrap()["states"], truth["states"]);
+    assert_eq!(truth["states"][0], peers::states(&object)[0].to_string());
 }
 
 /// The daemon's side of daemon.json, in a few lines.
@@ -267,9 +366,9 @@ const STAND_IN: &str = r#"#!/bin/bash
 [ "$1 $2" = "daemon --config" ] || { echo "bad usage"; exit 2; }
 state=$(sed -n '/^\[state\]/,/^$/s/^path = "\(.*\)"/\1/p' "$3")
 grep -q 'die = true' "$3" && { echo "dying as told"; exit 1; }
+trap 'rm "$state/daemon.json"; echo drained; exit 0' TERM
 echo '{"pid": '$$', "proxy": "127.0.0.1:1", "status": null, "peers": ["127.0.0.1:2"]}' > "$state/new"
 mv "$state/new" "$state/daemon.json"
-trap 'rm "$state/daemon.json"; echo drained; exit 0' TERM
 echo started
 while :; do read -r -t 1 <> <(:) || :; done
 "#;

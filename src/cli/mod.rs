@@ -5,6 +5,8 @@
 
 mod cache;
 mod config;
+mod daemon;
+mod get;
 mod logging;
 mod objects;
 mod output;
@@ -39,6 +41,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the whole node: apt's proxy, the peers' server, the cache
+    Daemon,
+    /// Fetch one file from peers and the mirror
+    Get(get::Arguments),
     /// Look after the files that are kept
     Cache(cache::Arguments),
     /// Offer local files to other peers
@@ -54,6 +60,8 @@ enum Command {
 impl Command {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         match self {
+            Self::Daemon => daemon::run(context),
+            Self::Get(arguments) => get::run(&arguments, context),
             Self::Cache(arguments) => cache::run(&arguments, context),
             Self::Seed(action) => seed::run(&action, context),
             Self::Config(action) => config::run(&action, context),

@@ -45,6 +45,11 @@ impl Output {
         }
     }
 
+    /// Bytes as they are.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.0.write_all(bytes).and_then(|()| self.0.flush()).map_err(|error| Failure::of_output(&error))
+    }
+
     /// One JSON document.
     pub(super) fn json(&mut self, document: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(document)

@@ -125,7 +125,7 @@ impl Setting for UpstreamProxy {
 }
 
 fn is_proxy_url(text: &str) -> bool {
-    reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    crate::mirror::Target::parse(text).is_ok()
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use super::canvas::{Canvas, Licence, Written};
+use super::origin::{OriginBody, OriginError};
 use crate::clock;
-use crate::mirror::{MirrorError, ResumingBody};
 use crate::peer::{PeerBody, PeerClient, PeerError};
 use crate::pieces::{ChainWalk, End, PieceIndex, State};
 use crate::store::StoreError;
@@ -36,7 +36,7 @@ pub(super) enum Event {
     /// A walk ended for good before its range did.
     WalkFailed { fetch: FetchId, fault: PeerFault, why: String },
     /// The mirror gives nothing of what a walk asked for.
-    MirrorFailed(FetchId, Arc<MirrorError>),
+    MirrorFailed(FetchId, OriginError),
     /// The mirror's `Last-Modified`.
     LastModified(String),
     /// The disk refused; nothing more can be written.
@@ -141,7 +141,7 @@ fn write<T>(write: impl FnOnce() -> T) -> T {
 
 /// Where a walk's bytes come from.
 pub(super) enum Stream {
-    Mirror(Box<ResumingBody>),
+    Mirror(Box<OriginBody>),
     Peer(Box<PeerBody>),
 }
 

@@ -13,11 +13,11 @@ use tracing::{debug, info, warn};
 
 use super::canvas::{Canvas, Licence};
 use super::fetch::{Event, PieceFetch, Stream, Timing, WalkFetch};
+use super::origin;
 use super::{Context, DownloadError, Progress, Stage, Tally, Want};
 use crate::clock;
 use crate::digest::Sha256;
 use crate::metrics::{Source, VerificationFailure};
-use crate::mirror::Target;
 use crate::peer::{ListAnswer, PeerError};
 use crate::pieces::{ChainWalk, Geometry, PieceIndex, State};
 use crate::store::StoreError;
@@ -67,12 +67,6 @@ struct Running {
     abort: AbortHandle,
     source: Option<SourceId>,
     walk: bool,
-}
-
-/// A walk's stream, and what else the mirror's answer told.
-pub(super) struct Opened {
-    pub(super) stream: Stream,
-    pub(super) last_modified: Option<String>,
 }
 
 impl Flight {
@@ -276,14 +270,15 @@ impl Flight {
         let pieces = geometry.piece_at(range.start)..geometry.piece_at(range.end.saturating_sub(1)) + 1;
         let abort = match walker {
             Walker::Mirror => {
-                let (context, shared, events) = (self.context.clone(), self.shared.clone(), self.events.clone());
+                let Some(target) = self.shared.want.mirror.clone() else { return };
+                let (mirror, events) = (self.context.mirror.clone(), self.events.clone());
                 self.tasks.spawn(async move {
-                    match context.open_mirror(&shared.want, range, geometry.length()).await {
+                    match origin::open(&mirror, target, range, geometry.length()).await {
                         Ok(opened) => {
                             if let Some(text) = opened.last_modified {
                                 let _ = events.send(Event::LastModified(text)).await;
                             }
-                            walk.run(opened.stream).await;
+                            walk.run(Stream::Mirror(Box::new(opened.body))).await;
                         }
                         Err(error) => {
                             let _ = events.send(Event::MirrorFailed(fetch, error)).await;

@@ -3,12 +3,12 @@
 mod canvas;
 mod fetch;
 mod flight;
+mod origin;
 mod reader;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::canvas::Canvas;
-use self::fetch::{Stream, Timing};
-use self::flight::{Flight, Opened, Shared};
+use self::fetch::Timing;
+use self::flight::{Flight, Shared};
+pub use self::origin::OriginError;
 pub use self::reader::{Chunks, Download};
 use crate::clock;
 use crate::digest::Sha256;
 use crate::discovery::{Discovery, Provider};
 use crate::metrics::{Metrics, Source};
-use crate::mirror::{Mirror, MirrorError, MirrorRequest, Target};
+use crate::mirror::{Mirror, Target};
 use crate::peer::PeerClient;
 use crate::pieces::{Geometry, TooLong};
 use crate::store::{Object, Store, StoreError};
@@ -111,7 +112,7 @@ struct Progress {
     tally: Tally,
     stage: Stage,
     last_modified: Option<String>,
-    mirror_error: Option<Arc<MirrorError>>,
+    mirror_error: Option<OriginError>,
     mirror_differs: bool,
 }
 
@@ -136,7 +137,7 @@ pub struct Downloads {
 /// What every flight uses.
 struct Context {
     store: Store,
-    mirror: Arc<Mirror>,
+    mirror: Mirror,
     peers: PeerClient,
     discovery: Vec<Arc<dyn Discovery>>,
     metrics: Metrics,
@@ -156,7 +157,7 @@ impl Downloads {
     /// Downloads into `store`, from `mirror` and from the peers that `discovery` knows.
     pub fn new(
         store: Store,
-        mirror: Arc<Mirror>,
+        mirror: Mirror,
         peers: PeerClient,
         discovery: Vec<Arc<dyn Discovery>>,
         metrics: Metrics,
@@ -308,15 +309,6 @@ impl Context {
             let rate = bytes as f64 / took.as_secs_f64();
             memory.mirror_rates.insert(target.authority(), rate);
         }
-    }
-
-    /// Opens the mirror's stream of `range`; the object must be `length` bytes long there.
-    async fn open_mirror(&self, want: &Want, range: Range<u64>, length: u64) -> Result<Opened, Arc<MirrorError>> {
-        let Some(target) = want.mirror.clone() else { return Err(Arc::new(MirrorError::none())) };
-        let request = MirrorRequest::for_object(target, range, length);
-        let body = self.mirror.open(request).await.map_err(Arc::new)?;
-        let last_modified = body.last_modified().map(str::to_owned);
-        Ok(Opened { stream: Stream::Mirror(Box::new(body)), last_modified })
     }
 }
 

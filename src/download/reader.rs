@@ -8,9 +8,8 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::watch;
 
-use super::{DownloadError, Progress, Stage, Tally};
+use super::{DownloadError, OriginError, Progress, Stage, Tally};
 use crate::digest::Sha256;
-use crate::mirror::MirrorError;
 use crate::pieces::Geometry;
 use crate::store::Object;
 
@@ -72,7 +71,7 @@ impl Download {
     }
 
     /// What the mirror answered, where it gave nothing.
-    pub fn mirror_error(&self) -> Option<Arc<MirrorError>> {
+    pub fn mirror_error(&self) -> Option<OriginError> {
         match &self.from {
             From::Held(_) => None,
             From::Flying(progress) => progress.borrow().mirror_error.clone(),

@@ -1,13 +1,18 @@
 //! Asking a peer: its piece-hash list, or a range of an object.
 
-use std::error::Error as _;
+use std::error::Error as StdError;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_RANGE, RANGE};
-use reqwest::{Client, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::digest::Sha256;
 use crate::pieces::{Geometry, PieceList, PieceSet, State};
@@ -20,13 +25,16 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// How long an idle connection to a peer is kept, shorter than servers usually keep theirs.
 const IDLE: Duration = Duration::from_secs(20);
 
+/// What we call ourselves.
+const USER_AGENT: &str = concat!("aptpeer/", env!("CARGO_PKG_VERSION"));
+
 /// Idle connections that are kept to one peer.
 const IDLE_PER_PEER: usize = 4;
 
 /// Talks to peers over pooled HTTP/1.1 connections. Never through a proxy, never after a redirect: a peer is an address.
 #[derive(Debug, Clone)]
 pub struct PeerClient {
-    http: Client,
+    http: Client<HttpConnector, Empty<Bytes>>,
 }
 
 /// Why a peer gave nothing.
@@ -60,22 +68,58 @@ pub enum ListAnswer {
     None,
 }
 
+impl Default for PeerClient {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl PeerClient {
     /// A client with an empty pool.
-    ///
-    /// # Errors
-    /// Where the HTTP library cannot be set up.
-    pub fn new() -> Result<Self, reqwest::Error> {
-        let http = Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
+    pub fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT));
+        connector.set_nodelay(true);
+        let http = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_PEER)
-            .user_agent(concat!("aptpeer/", env!("CARGO_PKG_VERSION")))
-            .http1_only()
-            .build()?;
-        Ok(Self { http })
+            .build(connector);
+        Self { http }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        peer: SocketAddr,
+        path: &str,
+        range: Option<String>,
+    ) -> Result<Response<Incoming>, PeerError> {
+        let uri = format!("http://{peer}{path}");
+        let mut request = Request::builder().method(method).uri(uri).header(header::USER_AGENT, USER_AGENT);
+        if let Some(range) = range {
+            request = request.header(header::RANGE, range);
+        }
+        let request = request.body(Empty::new());
+        let request = request.map_err(|error| PeerError::new(PeerFault::Unreachable, error.to_string()))?;
+        self.http.request(request).await.map_err(|error| classify(&error))
+    }
+
+    /// Asks how long an object is, by a HEAD request. It is the peer's word; the digest covers it.
+    ///
+    /// # Errors
+    /// [`PeerError::NotHeld`] where the peer says so, else a fault.
+    pub async fn length(&self, peer: SocketAddr, id: Sha256) -> Result<u64, PeerError> {
+        let response = self.send(Method::HEAD, peer, &wire::hash_path(&id), None).await?;
+        match (response.status(), response.headers().get(header::CONTENT_LENGTH)) {
+            (StatusCode::OK, Some(value)) => {
+                let length = value.to_str().ok().and_then(|text| text.parse().ok());
+                length.ok_or_else(|| PeerError::new(PeerFault::WrongRange, "a length that is no number"))
+            }
+            (StatusCode::OK, None) => Err(PeerError::new(PeerFault::WrongRange, "no length")),
+            (StatusCode::NOT_FOUND | StatusCode::GONE, _) => Err(PeerError::NotHeld),
+            (status, _) => Err(PeerError::new(PeerFault::ServerError, status.to_string())),
+        }
     }
 
     /// Asks for the piece-hash list of an object.
@@ -83,15 +127,14 @@ impl PeerClient {
     /// # Errors
     /// [`PeerError::Fault`] for anything that is not a list of this object's shape.
     pub async fn list(&self, peer: SocketAddr, id: Sha256, geometry: Geometry) -> Result<ListAnswer, PeerError> {
-        let url = format!("http://{peer}{}", wire::pieces_path(&id));
-        let mut response = self.http.get(url).send().await.map_err(|error| classify(&error))?;
+        let mut response = self.send(Method::GET, peer, &wire::pieces_path(&id), None).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(ListAnswer::None),
             status => return Err(PeerError::new(PeerFault::ServerError, format!("{status} for the piece list"))),
         }
         let mut json = Vec::new();
-        while let Some(bytes) = response.chunk().await.map_err(|error| classify(&error))? {
+        while let Some(bytes) = next_bytes(response.body_mut()).await? {
             if json.len() + bytes.len() > MAX_PIECE_LIST_BYTES {
                 return Err(PeerError::new(PeerFault::BadList, "a piece list beyond all bounds"));
             }
@@ -118,31 +161,26 @@ impl PeerClient {
         range: Range<u64>,
         length: u64,
     ) -> Result<PeerBody, PeerError> {
-        let url = format!("http://{peer}{}", wire::hash_path(&id));
         let whole = range == (0..length);
-        let request = self.http.get(url);
-        let request = if whole {
-            request
-        } else {
-            request.header(RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)))
-        };
-        let response = request.send().await.map_err(|error| classify(&error))?;
+        let part = (!whole).then(|| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+        let response = self.send(Method::GET, peer, &wire::hash_path(&id), part).await?;
+        let promised = response.body().size_hint().exact();
         let wanted = range.end - range.start;
         match response.status() {
             StatusCode::OK if whole || range.start == 0 => {
-                expect(response.content_length(), length, "a body")?;
+                expect(promised, length, "a body")?;
                 // A server without ranges sends everything: what is beyond the range is not read.
-                Ok(PeerBody { response, left: wanted, cut: !whole })
+                Ok(PeerBody { body: response.into_body(), left: wanted, cut: !whole })
             }
             StatusCode::PARTIAL_CONTENT => {
                 let expected = format!("bytes {}-{}/{length}", range.start, range.end.saturating_sub(1));
-                let got = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+                let got = response.headers().get(header::CONTENT_RANGE).and_then(|value| HeaderValue::to_str(value).ok());
                 if got.map(str::trim) != Some(&expected) {
                     let detail = format!("Content-Range {got:?} instead of {expected:?}");
                     return Err(PeerError::new(PeerFault::WrongRange, detail));
                 }
-                expect(response.content_length(), wanted, "a range")?;
-                Ok(PeerBody { response, left: wanted, cut: false })
+                expect(promised, wanted, "a range")?;
+                Ok(PeerBody { body: response.into_body(), left: wanted, cut: false })
             }
             StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::GONE => Err(PeerError::NotHeld),
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
@@ -156,7 +194,7 @@ impl PeerClient {
 /// The bytes of a range as they arrive: exactly as many as were asked for.
 #[derive(Debug)]
 pub struct PeerBody {
-    response: Response,
+    body: Incoming,
     left: u64,
     cut: bool,
 }
@@ -170,7 +208,7 @@ impl PeerBody {
         if self.left == 0 && self.cut {
             return Ok(None);
         }
-        let Some(mut bytes) = self.response.chunk().await.map_err(|error| classify_body(&error))? else {
+        let Some(mut bytes) = next_bytes(&mut self.body).await? else {
             if self.left == 0 {
                 return Ok(None);
             }
@@ -199,29 +237,37 @@ fn expect(got: Option<u64>, expected: u64, what: &str) -> Result<(), PeerError> 
     }
 }
 
-fn classify(error: &reqwest::Error) -> PeerError {
+async fn next_bytes(body: &mut Incoming) -> Result<Option<Bytes>, PeerError> {
+    loop {
+        match body.frame().await {
+            None => return Ok(None),
+            Some(Err(error)) => {
+                let fault = if error.is_parse() { PeerFault::Rubbish } else { PeerFault::Short };
+                return Err(PeerError::new(fault, causes(&error)));
+            }
+            Some(Ok(frame)) => {
+                // Trailers say nothing that is needed.
+                if let Ok(bytes) = frame.into_data() {
+                    return Ok(Some(bytes));
+                }
+            }
+        }
+    }
+}
+
+fn classify(error: &ClientError) -> PeerError {
+    let parse = |error: &hyper::Error| error.is_parse() || error.is_parse_too_large();
     let fault = if error.is_connect() {
         PeerFault::Unreachable
-    } else if error.is_timeout() {
-        PeerFault::Silent
+    } else if hyper_cause(error).is_some_and(parse) {
+        PeerFault::Rubbish
     } else {
-        match hyper_cause(error) {
-            Some(cause) if cause.is_parse() || cause.is_parse_too_large() => PeerFault::Rubbish,
-            _ => PeerFault::Short,
-        }
+        PeerFault::Short
     };
-    PeerError::new(fault, chain(error))
+    PeerError::new(fault, causes(error))
 }
 
-fn classify_body(error: &reqwest::Error) -> PeerError {
-    let fault = match hyper_cause(error) {
-        Some(cause) if cause.is_parse() => PeerFault::Rubbish,
-        _ => PeerFault::Short,
-    };
-    PeerError::new(fault, chain(error))
-}
-
-fn hyper_cause(error: &reqwest::Error) -> Option<&hyper::Error> {
+fn hyper_cause(error: &ClientError) -> Option<&hyper::Error> {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(hyper) = error.downcast_ref::<hyper::Error>() {
@@ -232,16 +278,14 @@ fn hyper_cause(error: &reqwest::Error) -> Option<&hyper::Error> {
     None
 }
 
-/// The error with its causes, without the URL, which the caller knows.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = String::new();
+/// The error with its causes.
+fn causes(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
+        text.push_str(": ");
         text.push_str(&error.to_string());
         cause = error.source();
     }
-    if text.is_empty() { error.to_string() } else { text }
+    text
 }

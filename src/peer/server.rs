@@ -10,7 +10,7 @@ use tracing::debug;
 
 use crate::digest::Sha256;
 use crate::http::{Body, Conn, Hangup, Outcome, Representation, Site, precondition, text};
-use crate::metrics::Metrics;
+use crate::metrics::{InProgress, Metrics};
 use crate::pieces::PieceSet;
 use crate::store::{Object, Store};
 use crate::wire::{PROTOCOL_VERSION, PeerTarget, PieceListMessage};
@@ -99,7 +99,6 @@ impl PeerSite {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
                 return response;
             };
-            self.metrics.uploaded(0);
             slot.body(object.clone(), range.clone())
         };
         let mut response = Response::new(body);
@@ -125,20 +124,20 @@ impl Site for PeerSite {
 struct Slot {
     uploads: Arc<AtomicUsize>,
     metrics: Metrics,
+    _active: InProgress,
 }
 
 impl Slot {
     fn take(uploads: &Arc<AtomicUsize>, limit: usize, metrics: &Metrics) -> Option<Self> {
         let room = |count: usize| (count < limit).then_some(count + 1);
         uploads.fetch_update(Ordering::AcqRel, Ordering::Relaxed, room).ok()?;
-        metrics.upload_began();
-        Some(Self { uploads: uploads.clone(), metrics: metrics.clone() })
+        Some(Self { uploads: uploads.clone(), metrics: metrics.clone(), _active: metrics.upload_started() })
     }
 
     fn body(self, object: Arc<Object>, range: std::ops::Range<u64>) -> Body {
         use futures_util::TryStreamExt as _;
         let length = range.end - range.start;
-        let chunks = object.chunks(range).inspect_ok(move |bytes| self.metrics.uploaded(bytes.len() as u64));
+        let chunks = object.chunks(range).inspect_ok(move |bytes| self.metrics.bytes_uploaded(bytes.len() as u64));
         Body::stream(chunks, Some(length))
     }
 }
@@ -146,7 +145,6 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.uploads.fetch_sub(1, Ordering::AcqRel);
-        self.metrics.upload_ended();
     }
 }
 

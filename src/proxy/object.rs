@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::answer::{Origin, own, set, sign};
-use super::{Asked, ProxySite};
+use super::{Asked, ProxySite, mirror_failure};
 use crate::digest::Sha256;
 use crate::download::{Download, DownloadError, Want};
 use crate::http::{Body, Hangup, Outcome, Representation, precondition};
@@ -174,11 +174,11 @@ impl ProxySite {
             return Ok(own(StatusCode::BAD_GATEWAY, format!("{target}: {error}")));
         };
         debug!(%target, %mirror, "no source has a file");
-        if mirror.is_final_answer() {
-            // A status of the mirror's: apt gets it as the mirror gives it.
+        if mirror.is_answer() {
+            // What the mirror says, or a file that the index does not know: apt gets what it would get directly.
             return self.pass_through(asked, target).await;
         }
-        Ok(self.mirror_failure(target, &mirror))
+        Ok(mirror_failure(target, &mirror))
     }
 }
 

@@ -45,11 +45,11 @@ impl Apt {
         fs::write(root.path().join("var/lib/dpkg/status"), "").unwrap();
         // APT_CONFIG is read before everything else (apt.conf(5)), so the machine's hooks and settings never are.
         let config = format!(
-            "Dir \"{}/\";\nDir::State::status \"var/lib/dpkg/status\";\nDir::Etc::parts \"/dev/null\";\n\
+            "Dir \"{root}/\";\nDir::State::status \"{root}/var/lib/dpkg/status\";\nDir::Etc::parts \"/dev/null\";\n\
              Dir::Etc::main \"/dev/null\";\nAPT::Architecture \"{native}\";\nAPT::Architectures {{ \"{native}\"; }};\n\
              APT::Sandbox::User \"root\";\nAcquire::Languages \"none\";\nAPT::Get::Assume-Yes \"true\";\n\
              Debug::NoLocking \"true\";\n",
-            root.path().display(),
+            root = root.path().display(),
             native = native(),
         );
         fs::write(root.path().join("apt.conf"), config).unwrap();

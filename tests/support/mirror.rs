@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::server::{Connection, Head, Server};
+use super::server::{Connection, Head, Server, step};
 
 /// One way to fail.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +54,8 @@ pub struct Rule {
     /// A path, percent-decoded, where `*` stands for anything.
     pattern: String,
     fault: Fault,
+    /// How many requests it lets pass first.
+    spared: u32,
     /// How many more requests it befalls.
     left: u32,
 }
@@ -68,7 +70,7 @@ pub struct Record {
     pub path: String,
     /// The status sent, 0 when none was.
     pub status: u16,
-    /// The bytes of body that were handed to the kernel.
+    /// The bytes of body that were sent, or a little more when the client hung up.
     pub body: u64,
     pub connection: u64,
     pub at: Instant,
@@ -90,7 +92,7 @@ struct Shared {
 impl Rule {
     /// `fault` for every request whose path matches `pattern`.
     pub fn new(pattern: &str, fault: Fault) -> Self {
-        Self { pattern: pattern.to_owned(), fault, left: u32::MAX }
+        Self { pattern: pattern.to_owned(), fault, spared: 0, left: u32::MAX }
     }
 
     /// Only for the first `count` of them.
@@ -98,8 +100,24 @@ impl Rule {
         Self { left: count, ..self }
     }
 
+    /// Not for the first `count` of them.
+    pub fn after(self, count: u32) -> Self {
+        Self { spared: count, ..self }
+    }
+
     pub fn once(self) -> Self {
         self.times(1)
+    }
+
+    /// The fault, if it befalls this request.
+    fn take(&mut self) -> Option<Fault> {
+        if self.spared > 0 {
+            self.spared -= 1;
+            return None;
+        }
+        // Four thousand million requests are as good as all of them.
+        self.left = self.left.checked_sub(1)?;
+        Some(self.fault.clone())
     }
 }
 
@@ -182,14 +200,11 @@ impl Shared {
         Ok(())
     }
 
+    /// The faults that befall a request for `path`, which counts for their rules.
     fn take_faults(&self, path: &str) -> Vec<Fault> {
         let mut rules = self.rules.lock().unwrap();
-        let due = rules.iter_mut().filter(|rule| rule.left > 0 && matches(&rule.pattern, path));
-        due.map(|rule| {
-            rule.left = rule.left.saturating_sub(u32::from(rule.left != u32::MAX));
-            rule.fault.clone()
-        })
-        .collect()
+        let matching = rules.iter_mut().filter(|rule| matches(&rule.pattern, path));
+        matching.filter_map(Rule::take).collect()
     }
 
     fn note(&self, number: u64, change: impl FnOnce(&mut Record)) {
@@ -260,15 +275,17 @@ impl Shared {
         let end = plan.range.end.min(plan.range.start.saturating_add(cut.unwrap_or(u64::MAX)));
         let mut at = plan.range.start;
         while at < end {
-            let mut chunk = vec![0; usize::try_from((end - at).min(256 << 10)).unwrap()];
+            let left = usize::try_from(end - at).unwrap();
+            let mut chunk = vec![0; left.min(step(rate, 256 << 10))];
             plan.file.read_exact_at(&mut chunk, at)?;
             flip_bits(&mut chunk, at, faults);
+            // Counted before they go: who has received them can rely on the count.
+            self.note(number, |record| record.body += chunk.len() as u64);
             match rate {
                 Some(rate) => connection.send_slowly(&chunk, rate)?,
                 None => connection.send(&chunk)?,
             }
             at += chunk.len() as u64;
-            self.note(number, |record| record.body += chunk.len() as u64);
         }
         for fault in faults {
             match fault {

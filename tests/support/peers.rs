@@ -10,7 +10,7 @@ use aptpeer::digest::Sha256;
 use aptpeer::pieces::{ChainWalk, Geometry, PIECE_LENGTH, PieceIndex, State};
 
 use super::mirror::reason;
-use super::server::{Connection, Head, Server};
+use super::server::{Connection, Head, Server, step};
 
 /// What a peer that has no manners sends where a small thing was asked for.
 const HUGE: usize = 100_000_000;
@@ -64,7 +64,7 @@ pub enum Fault {
     Conspiracy,
 }
 
-/// One request that a peer got, and the bytes of body it sent for it.
+/// One request that a peer got, and the bytes of an object it sent for it (not those of a list).
 #[derive(Debug, Clone)]
 pub struct Record {
     pub head: Head,
@@ -150,12 +150,7 @@ impl Peer {
 
     /// How many bytes of objects it sent.
     pub fn bytes(&self) -> u64 {
-        let records = self.shared.records.lock().unwrap();
-        records
-            .iter()
-            .filter(|record| !record.head.path().ends_with("/pieces"))
-            .map(|record| record.sent)
-            .sum()
+        self.shared.records.lock().unwrap().iter().map(|record| record.sent).sum()
     }
 }
 
@@ -200,14 +195,12 @@ impl Shared {
                     _ => {}
                 }
             }
-            let sent = self.answer(connection, &head, number)?;
-            self.records.lock().unwrap()[number].sent = sent;
+            self.answer(connection, &head, number)?;
         }
         Ok(())
     }
 
-    /// Answers one request and gives the bytes of body sent.
-    fn answer(&self, connection: &mut Connection, head: &Head, number: usize) -> io::Result<u64> {
+    fn answer(&self, connection: &mut Connection, head: &Head, number: usize) -> io::Result<()> {
         if self.faults.contains(&Fault::Busy) {
             return short(connection, head, 503, "Retry-After: 1\r\n", "every slot is taken\n");
         }
@@ -233,7 +226,7 @@ impl Shared {
         }
     }
 
-    fn send_list(&self, connection: &mut Connection, head: &Head, object: &Object) -> io::Result<u64> {
+    fn send_list(&self, connection: &mut Connection, head: &Head, object: &Object) -> io::Result<()> {
         let geometry = Geometry::new(object.served.len() as u64).unwrap();
         let held = self.held.load(Ordering::SeqCst).min(geometry.pieces());
         let mut length = geometry.length();
@@ -267,7 +260,7 @@ impl Shared {
         digest: Sha256,
         object: &Object,
         number: usize,
-    ) -> io::Result<u64> {
+    ) -> io::Result<()> {
         let length = object.served.len() as u64;
         let held = (u64::from(self.held.load(Ordering::SeqCst)) * PIECE_LENGTH).min(length);
         let ranged = !self.faults.contains(&Fault::NoRanges);
@@ -315,13 +308,13 @@ impl Shared {
         }
         connection.send(format!("HTTP/1.1 {status} {}\r\n{fields}\r\n", reason(status)).as_bytes())?;
         if head.method == "HEAD" {
-            return Ok(0);
+            return Ok(());
         }
         let whole = body.len() as u64 <= stop;
         body.truncate(usize::try_from(stop).unwrap());
         self.send_body(connection, &body, rate, number)?;
         if whole {
-            return Ok(body.len() as u64);
+            return Ok(());
         }
         if hang {
             connection.fall_silent()?;
@@ -336,23 +329,23 @@ impl Shared {
         rate: Option<u64>,
         number: usize,
     ) -> io::Result<()> {
-        for chunk in body.chunks(64 << 10) {
+        for chunk in body.chunks(step(rate, 64 << 10)) {
+            // Counted before they go: who has received them can rely on the count.
+            self.records.lock().unwrap()[number].sent += chunk.len() as u64;
             match rate {
                 Some(rate) => connection.send_slowly(chunk, rate)?,
                 None => connection.send(chunk)?,
             }
-            self.records.lock().unwrap()[number].sent += chunk.len() as u64;
         }
         Ok(())
     }
 }
 
-fn short(connection: &mut Connection, head: &Head, code: u16, fields: &str, body: &str) -> io::Result<u64> {
+fn short(connection: &mut Connection, head: &Head, code: u16, fields: &str, body: &str) -> io::Result<()> {
     let answer =
         format!("HTTP/1.1 {code} {}\r\n{fields}Content-Length: {}\r\n\r\n", reason(code), body.len());
     let body = if head.method == "HEAD" { "" } else { body };
-    connection.send((answer + body).as_bytes())?;
-    Ok(body.len() as u64)
+    connection.send((answer + body).as_bytes())
 }
 
 /// Base64 with padding (RFC 4648, section 4).

@@ -179,6 +179,11 @@ impl Connection {
     }
 }
 
+/// How many bytes to send at once: `most`, or what takes a twentieth of a second at this many bytes a second.
+pub fn step(rate: Option<u64>, most: usize) -> usize {
+    rate.map_or(most, |rate| usize::try_from(rate / 20).unwrap().clamp(1, most))
+}
+
 impl Head {
     /// The value of header `name`, in any spelling of it.
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -149,8 +149,10 @@ fn piece_lists_have_the_limits_of_the_document() {
     assert!(text.contains(&format!("more than {MAX_PIECE_LIST_BYTES} bytes")));
     let runs = |count: usize| {
         let have: Vec<_> = (0..count).map(|run| (2 * run).to_string()).collect();
-        let json =
-            format!(r#"{{"length":1,"piece_length":4194304,"states":[],"have":"{}","new":1}}"#, have.join(","));
+        let json = format!(
+            r#"{{"length":1,"piece_length":4194304,"states":[],"have":"{}","new":1}}"#,
+            have.join(",")
+        );
         PieceListMessage::from_json(json.as_bytes())
     };
     assert!(text.contains("more than 8192 runs"));
@@ -188,10 +190,21 @@ fn targets_are_those_of_the_document() {
 /// Every fault there is; the match makes a new one show up here.
 fn faults() -> Vec<PeerFault> {
     use PeerFault::{
-        BadList, Long, Rubbish, ServerError, Short, Silent, Stalled, Unreachable, WrongList, WrongPiece, WrongRange,
+        BadList, Long, Rubbish, ServerError, Short, Silent, Stalled, Unreachable, WrongList, WrongPiece,
+        WrongRange,
     };
     let all = [
-        Unreachable, Silent, Stalled, Short, Long, Rubbish, WrongRange, BadList, WrongPiece, WrongList, ServerError,
+        Unreachable,
+        Silent,
+        Stalled,
+        Short,
+        Long,
+        Rubbish,
+        WrongRange,
+        BadList,
+        WrongPiece,
+        WrongList,
+        ServerError,
     ];
     for fault in all {
         match fault {
@@ -212,7 +225,8 @@ fn faults_have_the_names_and_costs_of_the_document() {
             [fault.name().to_owned(), fault.cost().to_string(), lie.to_owned()]
         })
         .collect();
-    let theirs: Vec<_> = documented.iter().map(|row| [row[0].clone(), row[2].clone(), row[3].clone()]).collect();
+    let theirs: Vec<_> =
+        documented.iter().map(|row| [row[0].clone(), row[2].clone(), row[3].clone()]).collect();
     assert_eq!(ours, theirs);
 }
 

@@ -125,7 +125,8 @@ impl Download {
             From::Held(object) => Some(Box::new(object.reader())),
             From::Flying(progress) => {
                 let now = progress.borrow();
-                if !matches!(now.stage, Stage::Closed) {
+                // The last byte is released with the proof.
+                if now.released < self.length() {
                     return None;
                 }
                 let bytes = now.canvas.as_ref()?.bytes(0..self.length());

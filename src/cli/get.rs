@@ -62,12 +62,19 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Fa
 
 fn parse(text: &str) -> Result<What, Failure> {
     if text.contains("://") {
-        return Target::parse(text).map(What::Url).map_err(|error| Failure::Usage(format!("{text}: {error}")));
+        return Target::parse(text)
+            .map(What::Url)
+            .map_err(|error| Failure::Usage(format!("{text}: {error}")));
     }
     text.parse().map(What::Hash).map_err(|error| Failure::Usage(format!("{error}; give a SHA-256 or a URL")))
 }
 
-async fn get(what: &What, arguments: &Arguments, settings: &Settings, context: &mut Context) -> Result<(), Failure> {
+async fn get(
+    what: &What,
+    arguments: &Arguments,
+    settings: &Settings,
+    context: &mut Context,
+) -> Result<(), Failure> {
     let providers = providers(arguments, settings).await?;
     let client = PeerClient::new();
     let mirror = Mirror::new(daemon::mirror_config(settings, Vec::new()))
@@ -140,7 +147,8 @@ fn show_progress(download: &Download) {
     let tally = download.tally();
     let (have, length) = (tally.peers + tally.mirror, download.length().max(1));
     let percent = have.min(length) * 100 / length;
-    let from = format!("{} from peers, {} from the mirror", rounded_bytes(tally.peers), rounded_bytes(tally.mirror));
+    let from =
+        format!("{} from peers, {} from the mirror", rounded_bytes(tally.peers), rounded_bytes(tally.mirror));
     let _ = write!(io::stderr(), "\r{percent:3} % of {}: {from}   ", rounded_bytes(download.length()));
 }
 

@@ -108,8 +108,14 @@ impl Node {
                 Prefer::Offload => swarm::Prefer::Offload,
             },
         };
-        let downloads =
-            Downloads::new(store.clone(), mirror.clone(), PeerClient::new(), discovery, metrics.clone(), config);
+        let downloads = Downloads::new(
+            store.clone(),
+            mirror.clone(),
+            PeerClient::new(),
+            discovery,
+            metrics.clone(),
+            config,
+        );
         let record = Record::new(&listeners);
         Ok(Self { settings, listeners, record, store, index, mirror, downloads, fixed, metrics })
     }
@@ -139,7 +145,8 @@ impl Node {
         tasks.spawn(housekeeping(store.clone(), metrics.clone(), quiet.clone()));
 
         let mut servers = JoinSet::new();
-        let peer_config = PeerSiteConfig { max_uploads: settings.transfer.max_concurrent_uploads.get() as usize };
+        let peer_config =
+            PeerSiteConfig { max_uploads: settings.transfer.max_concurrent_uploads.get() as usize };
         let peer_site = Arc::new(PeerSite::new(store.clone(), metrics.clone(), peer_config));
         for listener in listeners.peers {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));

@@ -80,6 +80,8 @@ pub struct Patience {
     pub connect: Duration,
     /// For the head of an answer, redirects and connections included.
     pub first_byte: Duration,
+    /// For the head of an answer, before a second request is sent beside the first.
+    pub second_try: Duration,
     /// For the next bytes of a body.
     pub stall: Duration,
     /// For a body that can be resumed to come at 1 KiB/s or more, counted while we wait for it.
@@ -90,7 +92,9 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            first_byte: Duration::from_secs(20),
+            // apt waits 30 s.
+            first_byte: Duration::from_secs(28),
+            second_try: Duration::from_secs(8),
             stall: Duration::from_secs(10),
             slow: Duration::from_secs(20),
         }

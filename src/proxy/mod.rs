@@ -95,7 +95,11 @@ impl ProxySite {
         self.config.allow_clients.iter().any(|network| network.contains(&client))
     }
 
-    async fn respond(&self, request: Request<Incoming>, conn: &Conn<Foreseen>) -> Result<Response<Body>, Hangup> {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        conn: &Conn<Foreseen>,
+    ) -> Result<Response<Body>, Hangup> {
         let at = clock::now();
         if !self.admits(conn) {
             let text = format!("{} may not use this proxy: see proxy.allow_clients", conn.remote.ip());
@@ -119,7 +123,12 @@ impl ProxySite {
         }
     }
 
-    async fn file(&self, asked: &Asked, target: &Target, conn: &Conn<Foreseen>) -> Result<Response<Body>, Hangup> {
+    async fn file(
+        &self,
+        asked: &Asked,
+        target: &Target,
+        conn: &Conn<Foreseen>,
+    ) -> Result<Response<Body>, Hangup> {
         let url = match RepoUrl::new(&target.authority(), target.path_and_query.path()) {
             Ok(url) => url,
             Err(error) => return Ok(own(StatusCode::BAD_REQUEST, error.to_string())),
@@ -154,7 +163,11 @@ impl ProxySite {
 impl Site for ProxySite {
     type State = Foreseen;
 
-    async fn answer(&self, request: Request<Incoming>, conn: Conn<Foreseen>) -> Result<Response<Body>, Hangup> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        conn: Conn<Foreseen>,
+    ) -> Result<Response<Body>, Hangup> {
         // Boxed: the futures below are large, and most connections are idle most of the time.
         Box::pin(self.respond(request, &conn)).await
     }

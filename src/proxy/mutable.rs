@@ -81,7 +81,9 @@ impl ProxySite {
         part: ReleasePart,
     ) -> Result<Response<Body>, Hangup> {
         match timeout(APT_LIMIT, self.fetch_release(asked, target)).await {
-            Ok(Ok((response, body))) => Ok(self.answer_release(asked, target, url, part, response, body).await),
+            Ok(Ok((response, body))) => {
+                Ok(self.answer_release(asked, target, url, part, response, body).await)
+            }
             Ok(Err(error)) => {
                 debug!(%target, %error, "a Release file could not be had");
                 Ok(own(status_of(&error), format!("{target}: {error}")))

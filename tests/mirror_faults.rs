@@ -691,7 +691,7 @@ fn authority() -> (String, TlsAcceptor) {
     let key = rcgen::KeyPair::generate().unwrap();
     let names = vec!["mirror.example.org".to_owned(), "127.0.0.1".to_owned()];
     let cert = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -6,6 +6,7 @@
 
 pub mod digest;
 
+pub mod debian;
 pub mod pieces;
 pub mod wire;
 
@@ -15,5 +16,7 @@ pub mod clock;
 pub mod metrics;
 
 pub mod http;
+
+pub mod index;
 
 pub mod config;

@@ -81,7 +81,7 @@ async fn get(
         .map_err(|error| Failure::Work(error.to_string()))?;
     let want = match what {
         What::Hash(id) => want_by_hash(*id, &client, &providers).await?,
-        What::Url(target) => want_by_url(target, settings, &mirror).await?,
+        What::Url(target) => want_by_url(target, settings).await?,
     };
     let place = Place::of(arguments, what)?;
     let work = WorkFolder::beside(&place)?;
@@ -174,13 +174,10 @@ async fn want_by_hash(id: Sha256, client: &PeerClient, providers: &[Provider]) -
     Ok(Want { id, length, mirror: None, name: id.to_string() })
 }
 
-async fn want_by_url(target: &Target, settings: &Settings, mirror: &Mirror) -> Result<Want, Failure> {
-    let _ = (settings, mirror);
-    let index = daemon::read_lists(settings).await.map_err(|error| Failure::Work(error.to_string()))?;
-    let known = index.and_then(|index| {
-        let url = crate::debian::RepoUrl::new(&target.authority(), target.path_and_query.path()).ok()?;
-        index.lookup(&url)
-    });
+async fn want_by_url(target: &Target, settings: &Settings) -> Result<Want, Failure> {
+    let index = daemon::read_lists(settings).await;
+    let url = crate::debian::RepoUrl::new(&target.authority(), target.path_and_query.path());
+    let known = url.ok().and_then(|url| index.lookup(&url));
     let Some((id, length)) = known.and_then(|known| Some((known.id, known.length?))) else {
         return Err(Failure::Work(format!(
             "{target}: no index in {} names this file, so its hash is not known: run `apt-get update`, or give its SHA-256",

@@ -142,16 +142,23 @@ impl ProxySite {
         };
         let answer = self.object(asked, target, &named).await;
         conn.state.forget(&named);
-        if named.kind == Kind::Index {
-            self.learn_index(target, &url, &named);
-        }
         answer
     }
 
-    /// What an index says of a file, once the indexes that are being read have been.
+    /// What an index says of a file.
+    ///
+    /// A Release names its indexes once it has passed. What Packages and Sources name is looked up when all that is
+    /// being read has been read, so that a package is known right after its index came, and never by an index that has
+    /// just been replaced.
     async fn named(&self, url: &RepoUrl) -> Option<Named> {
-        self.index.settled(INDEX_PATIENCE).await;
-        self.look_up(url)
+        self.index.refresh();
+        match self.look_up(url) {
+            Some(named) if named.kind == Kind::Index => Some(named),
+            _ => {
+                self.index.settled(INDEX_PATIENCE).await;
+                self.look_up(url)
+            }
+        }
     }
 
     fn look_up(&self, url: &RepoUrl) -> Option<Named> {
@@ -180,6 +187,7 @@ impl Site for ProxySite {
         let Ok(uri) = head.target.parse() else { return };
         let Ok(Route::File(target)) = route(&head.method, &uri, &head.headers) else { return };
         let Ok(url) = RepoUrl::new(&target.authority(), target.path_and_query.path()) else { return };
+        self.index.refresh();
         let Some(named) = self.look_up(&url).filter(|named| named.kind == Kind::File) else { return };
         if let Ok(download) = self.downloads.open(Self::want(&target, &named)) {
             conn.state.remember(download);

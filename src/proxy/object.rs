@@ -102,6 +102,9 @@ impl ProxySite {
             Ok(Err(error)) => return Err(error),
             Err(_) => false,
         };
+        if whole_first {
+            self.learn_index(named, download, in_time);
+        }
         let source = match download.tally() {
             _ if held => Source::Cache,
             tally if tally.peers > tally.mirror => Source::Peer,

@@ -49,6 +49,7 @@ pub enum Walker {
 /// A fetch under way.
 #[derive(Debug)]
 pub(super) enum Fetch {
+    /// `held`: the peer has answered, and it is we who let the body wait.
     Piece {
         source: SourceId,
         piece: PieceIndex,
@@ -56,6 +57,7 @@ pub(super) enum Fetch {
         asked: Instant,
         progress: Instant,
         started: bool,
+        held: bool,
     },
     /// `piece` is the one it is in, `offset` what is written, `until` the end of what was asked for.
     Walk { walker: Walker, piece: PieceIndex, offset: u64, until: u64, start: State, progress: Instant },
@@ -215,10 +217,19 @@ impl Download {
         }
     }
 
-    /// The driver began with a fetch that had waited for its turn: the peer's time counts from now.
+    /// The peer has answered a fetch; what comes until [`Self::handle_begun`] is our own delay, not the peer's.
+    pub fn handle_answered(&mut self, fetch: FetchId) {
+        if let Some(Fetch::Piece { started, held, .. }) = self.fetches.get_mut(&fetch) {
+            (*started, *held) = (true, true);
+        }
+    }
+
+    /// The driver reads the body of a fetch: the peer's time counts from now.
     pub fn handle_begun(&mut self, fetch: FetchId, now: Instant) {
         match self.fetches.get_mut(&fetch) {
-            Some(Fetch::Piece { asked, progress, .. }) => (*asked, *progress) = (now, now),
+            Some(Fetch::Piece { asked, progress, held, .. }) => {
+                (*asked, *progress, *held) = (now, now, false);
+            }
             Some(Fetch::Walk { progress, .. }) => *progress = now,
             None => {}
         }
@@ -400,7 +411,8 @@ impl Download {
 
     pub(super) fn order_piece(&mut self, source: SourceId, piece: PieceIndex, link: Link, now: Instant) {
         let fetch = self.fetch_id();
-        let asked = Fetch::Piece { source, piece, link, asked: now, progress: now, started: false };
+        let asked =
+            Fetch::Piece { source, piece, link, asked: now, progress: now, started: false, held: false };
         self.fetches.insert(fetch, asked);
         let range = self.geometry().range(piece);
         self.orders.push_back(Order::FetchPiece {

@@ -132,7 +132,9 @@ fn aptpeer(thing: &Thing, servers: &[Nginx], folder: &Path) -> Command {
         .arg(folder.join("bench.bin"))
         .arg("--config")
         .arg(config);
-    servers.iter().for_each(|server| drop(command.arg("--peer").arg(server.address().to_string())));
+    for server in servers {
+        command.arg("--peer").arg(server.address().to_string());
+    }
     command
 }
 

@@ -47,16 +47,22 @@ pub fn drive(address: SocketAddr, connections: usize, count: usize, requests: &R
         for _ in 0..connections {
             let (buffer, next, requests) = (buffer.clone(), next.clone(), requests.clone());
             tasks.spawn_local(async move {
-                let mut stream = TcpStream::connect(address).await.unwrap();
-                stream.set_nodelay(true).unwrap();
+                let mut stream = connect(address).await;
                 let mut bytes = 0;
                 loop {
                     let number = next.replace_with(|number| *number + 1);
                     if number >= count {
                         return bytes;
                     }
-                    stream.write_all(&requests(number)).await.unwrap();
-                    bytes += answer(&stream, &buffer).await.unwrap();
+                    let request = requests(number);
+                    bytes += loop {
+                        stream.write_all(&request).await.unwrap();
+                        if let Some(length) = answer(&stream, &buffer).await.unwrap() {
+                            break length;
+                        }
+                        // A server may end a kept connection at any time (RFC 9112 §9.3.1); apt-cacher-ng does.
+                        stream = connect(address).await;
+                    };
                 }
             });
         }
@@ -65,13 +71,20 @@ pub fn drive(address: SocketAddr, connections: usize, count: usize, requests: &R
     Received { seconds: began.elapsed().as_secs_f64(), bytes }
 }
 
-/// Receives one answer; the length of its body.
-async fn answer(stream: &TcpStream, buffer: &RefCell<Vec<u8>>) -> io::Result<u64> {
+async fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Receives one answer; the length of its body, `None` where the connection ended before it.
+async fn answer(stream: &TcpStream, buffer: &RefCell<Vec<u8>>) -> io::Result<Option<u64>> {
     let mut head = Vec::new();
     let (length, mut left) = loop {
         stream.readable().await?;
         let mut buffer = buffer.borrow_mut();
         let got = match stream.try_read(&mut buffer) {
+            Ok(0) if head.is_empty() => return Ok(None),
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(got) => got,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
@@ -93,7 +106,7 @@ async fn answer(stream: &TcpStream, buffer: &RefCell<Vec<u8>>) -> io::Result<u64
             Err(error) => return Err(error),
         }
     }
-    Ok(length)
+    Ok(Some(length))
 }
 
 /// Where the head ends, and the length of the body that follows; an error for an answer that is no success.

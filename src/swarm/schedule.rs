@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::download::{Download, Fetch, Prefer, Walker};
-use super::order::{Fact, Outcome};
+use super::download::{Download, Fetch, Prefer};
+use super::order::{Fact, Outcome, Walker};
 use super::pace;
 use super::source::{Holding, Mirror, Peer, PeerKind, SourceId};
 use crate::pieces::{End, Link, PieceIndex};

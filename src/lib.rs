@@ -16,7 +16,20 @@ pub mod clock;
 pub mod metrics;
 
 pub mod http;
+pub mod store;
 
+pub mod discovery;
+pub mod mirror;
+pub mod peer;
+
+pub mod download;
 pub mod index;
 
+pub mod proxy;
+pub mod status;
+
 pub mod config;
+
+pub mod daemon;
+
+pub mod cli;

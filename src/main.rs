@@ -1,5 +1,5 @@
 //! argv → [`aptpeer::cli`] → exit code, nothing else.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    aptpeer::cli::run(std::env::args_os())
 }

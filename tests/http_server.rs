@@ -77,7 +77,8 @@ async fn answer(stream: &mut TcpStream) -> (String, String) {
 /// Answers with the method, the target and the request's body.
 async fn echo(request: Request<Incoming>, _: Conn) -> Result<Response<Body>, Hangup> {
     let line = format!("{} {}\n", request.method(), request.uri());
-    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body =
+        request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     Ok(Response::new(Body::full([line.as_bytes(), &body].concat())))
 }
 

@@ -11,6 +11,9 @@ macro_rules! choice {
         pub enum $Name { $( $(#[$vdoc])+ $Variant ),+ }
 
         impl $Name {
+            /// Every choice, in the order of the error texts.
+            pub const ALL: &[Self] = &[ $( Self::$Variant ),+ ];
+
             /// The word that the configuration has for it.
             pub fn as_str(self) -> &'static str {
                 match self { $( Self::$Variant => $word ),+ }
@@ -122,7 +125,7 @@ impl Setting for UpstreamProxy {
 }
 
 fn is_proxy_url(text: &str) -> bool {
-    reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    crate::mirror::Target::parse(text).is_ok()
 }
 
 #[cfg(test)]
@@ -131,8 +134,8 @@ mod tests {
 
     #[test]
     fn words_are_read_as_they_are_written() {
-        for level in [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace] {
-            assert_eq!(LogLevel::from_toml(&level.to_toml()), Ok(level));
+        for level in LogLevel::ALL {
+            assert_eq!(LogLevel::from_toml(&level.to_toml()), Ok(*level));
             assert!(LogLevel::ALLOWED.contains(level.as_str()));
         }
         assert_eq!(LogLevel::from_text("INFO"), Err(Refused("\"INFO\"".to_owned())));

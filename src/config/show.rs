@@ -61,7 +61,7 @@ fn each_section(text: &mut String, mut write: impl FnMut(&mut String, &'static K
     for key in KEYS {
         if key.section != section {
             section = key.section;
-            if !text.is_empty() {
+            if !text.is_empty() && !text.ends_with("\n\n") {
                 text.push('\n');
             }
             for line in key.about.lines() {

@@ -67,8 +67,8 @@ impl Limits {
     /// For the port that the whole world reaches.
     pub const fn public() -> Self {
         Self {
-            connections: 512,
-            connections_per_origin: 32,
+            connections: 1024,
+            connections_per_origin: 128,
             overflow: Overflow::TurnAway,
             head: Duration::from_secs(10),
             body: Duration::from_secs(10),

@@ -1,7 +1,7 @@
 //! HTTP/1.1 done once for everyone who serves: apt's proxy, the peers' port and the status page.
 //!
 //! [`serve`] accepts connections within [`Limits`] and asks a [`Site`] for the answers. While one answer is on its
-//! way, [`readahead`] shows the site the requests that already wait behind it. [`range`] decides what a conditional or
+//! way, `readahead` shows the site the requests that already wait behind it. [`range`] decides what a conditional or
 //! partial request gets, [`Body`] carries it.
 
 pub mod body;
@@ -9,15 +9,15 @@ mod connection;
 pub mod limits;
 mod patience;
 pub mod range;
-pub mod readahead;
+mod readahead;
 mod scanner;
-pub mod server;
-pub mod text;
-pub mod tunnel;
+mod server;
+mod text;
+mod tunnel;
 
 pub use body::{Body, BoxError};
 pub use limits::{Limits, Overflow};
-pub use range::{ContentRange, Outcome, Representation, precondition};
+pub use range::{ContentRange, Outcome, RangeSpec, Representation, precondition};
 pub use scanner::Head;
 pub use server::{Conn, Hangup, Site, serve};
 pub use text::text;

@@ -1,0 +1,48 @@
+//! `aptpeer daemon`: the whole node, until SIGTERM or Ctrl-C.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::output::{Failure, warn_of};
+use super::{Context, logging};
+use crate::daemon::Node;
+
+pub(super) fn run(context: &Context) -> Result<(), Failure> {
+    let loaded = context.load()?;
+    logging::start(&loaded.settings.log);
+    warn_of(&loaded.warnings);
+    let work = |error: &dyn std::fmt::Display| Failure::Work(error.to_string());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Work(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let node = Node::new(loaded.settings, Vec::new()).await.map_err(|error| work(&error))?;
+        let signals = watch_signals(shutdown.clone()).map_err(|error| work(&error))?;
+        let (ended, ()) = tokio::join!(
+            async {
+                let ended = node.run(shutdown.clone()).await;
+                shutdown.cancel();
+                ended
+            },
+            signals
+        );
+        ended.map_err(|error| work(&error))
+    })
+}
+
+/// Asks for a shutdown at the first SIGTERM or SIGINT; ends once one was asked for.
+fn watch_signals(shutdown: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: finishing what is being read"),
+            _ = interrupt.recv() => info!("interrupted: finishing what is being read"),
+            () = shutdown.cancelled() => {}
+        }
+        shutdown.cancel();
+    })
+}

@@ -1,0 +1,270 @@
+//! `aptpeer get`: one file, by its hash or its URL, from peers and the mirror into a file.
+
+use std::fs;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Context;
+use super::output::Failure;
+use crate::clock;
+use crate::config::Settings;
+use crate::daemon;
+use crate::digest::Sha256;
+use crate::discovery::{Discovery, Memory, Provider};
+use crate::download::{Download, Downloads, DownloadsConfig, Want};
+use crate::metrics::Metrics;
+use crate::mirror::{Mirror, Target};
+use crate::peer::PeerClient;
+use crate::status::rounded_bytes;
+use crate::store::{Store, StoreConfig};
+use crate::swarm::{PeerKind, Prefer};
+
+/// How long peers are asked how long a file is that is known by its hash only.
+const LENGTH_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often the progress is shown.
+const SHOW_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The file's SHA-256, or its URL on a mirror
+    #[arg(value_name = "SHA256|URL")]
+    what: String,
+
+    /// Where to write it; `-` is standard output [default: the name in the URL, or the hash]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// A peer to ask, besides those of the configuration
+    #[arg(long = "peer", value_name = "HOST:PORT")]
+    peers: Vec<String>,
+}
+
+/// What the user named.
+enum What {
+    Hash(Sha256),
+    Url(Target),
+}
+
+pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Failure> {
+    let what = parse(&arguments.what)?;
+    let settings = context.settings()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Work(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(get(&what, arguments, &settings, context))
+}
+
+fn parse(text: &str) -> Result<What, Failure> {
+    if text.contains("://") {
+        return Target::parse(text)
+            .map(What::Url)
+            .map_err(|error| Failure::Usage(format!("{text}: {error}")));
+    }
+    text.parse().map(What::Hash).map_err(|error| Failure::Usage(format!("{error}; give a SHA-256 or a URL")))
+}
+
+async fn get(
+    what: &What,
+    arguments: &Arguments,
+    settings: &Settings,
+    context: &mut Context,
+) -> Result<(), Failure> {
+    let providers = providers(arguments, settings).await?;
+    let client = PeerClient::new();
+    let mirror = Mirror::new(daemon::mirror_config(settings, Vec::new()))
+        .map_err(|error| Failure::Work(error.to_string()))?;
+    let want = match what {
+        What::Hash(id) => want_by_hash(*id, &client, &providers).await?,
+        What::Url(target) => want_by_url(target, settings).await?,
+    };
+    let place = Place::of(arguments, what)?;
+    let work = WorkFolder::beside(&place)?;
+    let config = StoreConfig { path: work.0.clone(), max_size: u64::MAX, min_free_space: 0 };
+    let store = Store::open(config).map_err(|error| Failure::Work(error.to_string()))?;
+    let downloads = Downloads::new(
+        store,
+        mirror,
+        client,
+        vec![Arc::new(Memory::new(providers)) as Arc<dyn Discovery>],
+        Metrics::new(clock::now()),
+        DownloadsConfig { max_pieces: pieces(settings), prefer: Prefer::Speed },
+    );
+    let id = want.id;
+    let download = downloads.open(want).map_err(|error| Failure::Work(error.to_string()))?;
+    let fetched = tokio::select! {
+        fetched = fetch(&download, &place, context) => fetched,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Work("interrupted".into())),
+    };
+    downloads.stop().await;
+    fetched?;
+    if let Place::File(path) = &place {
+        let object = work.0.join("v1/objects").join(&id.to_string()[..2]).join(id.to_string());
+        fs::rename(&object, path)
+            .map_err(|error| Failure::Work(format!("cannot write {}: {error}", path.display())))?;
+    }
+    Ok(())
+}
+
+/// Waits for the whole, or writes it to standard output as it comes.
+async fn fetch(download: &Download, place: &Place, context: &mut Context) -> Result<(), Failure> {
+    let show = io::stderr().is_terminal();
+    let failed = |error: crate::download::DownloadError| {
+        let mirror = download.mirror_error().map(|error| format!("; {error}")).unwrap_or_default();
+        Failure::Work(format!("{}: {error}{mirror}", download.id()))
+    };
+    match place {
+        Place::File(_) => loop {
+            match tokio::time::timeout(SHOW_EVERY, download.closed()).await {
+                Ok(ended) => {
+                    ended.map_err(failed)?;
+                    break;
+                }
+                Err(_) if show => show_progress(download),
+                Err(_) => {}
+            }
+        },
+        Place::Output => {
+            let mut chunks = download.chunks(0..download.length());
+            while let Some(bytes) = chunks.next().await.map_err(failed)? {
+                context.output.bytes(&bytes)?;
+            }
+        }
+    }
+    if show {
+        show_progress(download);
+        let _ = writeln!(io::stderr());
+    }
+    Ok(())
+}
+
+fn show_progress(download: &Download) {
+    let tally = download.tally();
+    let (have, length) = (tally.peers + tally.mirror, download.length().max(1));
+    let percent = have.min(length) * 100 / length;
+    let from =
+        format!("{} from peers, {} from the mirror", rounded_bytes(tally.peers), rounded_bytes(tally.mirror));
+    let _ = write!(io::stderr(), "\r{percent:3} % of {}: {from}   ", rounded_bytes(download.length()));
+}
+
+async fn want_by_hash(id: Sha256, client: &PeerClient, providers: &[Provider]) -> Result<Want, Failure> {
+    if providers.is_empty() {
+        let text = format!("no peer to ask for {id}: name one with --peer HOST:PORT, or in network.peers");
+        return Err(Failure::Work(text));
+    }
+    let asked = providers.iter().map(|provider| client.length(provider.address, id));
+    let mut answers = futures_util::stream::FuturesUnordered::from_iter(asked);
+    let first = async {
+        use futures_util::StreamExt as _;
+        while let Some(answer) = answers.next().await {
+            if let Ok(length) = answer {
+                return Some(length);
+            }
+        }
+        None
+    };
+    // A peer that lies about the length wastes our time, no more: the digest covers the length.
+    let length = tokio::time::timeout(LENGTH_LIMIT, first).await.ok().flatten();
+    let length = length.ok_or_else(|| Failure::Work(format!("no peer holds {id}")))?;
+    Ok(Want { id, length, mirror: None, name: id.to_string() })
+}
+
+async fn want_by_url(target: &Target, settings: &Settings) -> Result<Want, Failure> {
+    let index = daemon::read_lists(settings).await;
+    let url = crate::debian::RepoUrl::new(&target.authority(), target.path_and_query.path());
+    let known = url.ok().and_then(|url| index.lookup(&url));
+    let Some((id, length)) = known.and_then(|known| Some((known.id, known.length?))) else {
+        return Err(Failure::Work(format!(
+            "{target}: no index in {} names this file, so its hash is not known: run `apt-get update`, or give its SHA-256",
+            settings.mirrors.lists_dir.as_deref().unwrap_or(Path::new("mirrors.lists_dir")).display()
+        )));
+    };
+    let path = target.path_and_query.path();
+    let name = path.rsplit('/').next().unwrap_or(path).to_owned();
+    Ok(Want { id, length, mirror: Some(target.clone()), name })
+}
+
+/// The peers of the command line and the configuration, and the daemon on this machine if one runs.
+async fn providers(arguments: &Arguments, settings: &Settings) -> Result<Vec<Provider>, Failure> {
+    let mut providers: Vec<Provider> = Vec::new();
+    let mut add = |address: SocketAddr| {
+        if !providers.iter().any(|known| known.address == address) {
+            providers.push(Provider { address, kind: PeerKind::Neighbour });
+        }
+    };
+    for name in &arguments.peers {
+        let mut found = tokio::net::lookup_host(name)
+            .await
+            .map_err(|error| Failure::Usage(format!("--peer {name}: {error}; give HOST:PORT")))?;
+        found.next().map(&mut add);
+    }
+    for name in &settings.network.peers {
+        // A static peer that cannot be resolved now is no reason to fail.
+        let found = tokio::net::lookup_host(name.to_string()).await;
+        found.ok().and_then(|mut found| found.next()).map(&mut add);
+    }
+    daemon::Record::read(&settings.state.path).and_then(|record| record.reachable_peer()).map(&mut add);
+    Ok(providers)
+}
+
+fn pieces(settings: &Settings) -> NonZeroUsize {
+    NonZeroUsize::new(settings.transfer.max_concurrent_downloads.get() as usize).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Where the file goes.
+enum Place {
+    File(PathBuf),
+    Output,
+}
+
+impl Place {
+    fn of(arguments: &Arguments, what: &What) -> Result<Self, Failure> {
+        let path = match (&arguments.output, what) {
+            (Some(path), _) if path == Path::new("-") => return Ok(Self::Output),
+            (Some(path), _) => path.clone(),
+            (None, What::Hash(id)) => id.to_string().into(),
+            (None, What::Url(target)) => {
+                let name = target.path_and_query.path().rsplit('/').next().unwrap_or_default().to_owned();
+                if name.is_empty() {
+                    return Err(Failure::Usage(format!("{target} names no file: give one with -o FILE")));
+                }
+                name.into()
+            }
+        };
+        if path.is_dir() {
+            return Err(Failure::Usage(format!("{} is a folder: give a file with -o FILE", path.display())));
+        }
+        Ok(Self::File(path))
+    }
+}
+
+/// A folder for the unfinished file, beside the finished one so that it can be moved there; removed in the end.
+struct WorkFolder(PathBuf);
+
+impl WorkFolder {
+    fn beside(place: &Place) -> Result<Self, Failure> {
+        let folder = match place {
+            Place::File(path) => match path.parent() {
+                Some(parent) if parent != Path::new("") => parent.to_owned(),
+                _ => PathBuf::from("."),
+            },
+            Place::Output => std::env::temp_dir(),
+        };
+        let work = folder.join(format!(".aptpeer-get.{}", std::process::id()));
+        fs::create_dir(&work)
+            .map_err(|error| Failure::Work(format!("cannot write to {}: {error}", folder.display())))?;
+        Ok(Self(work))
+    }
+}
+
+impl Drop for WorkFolder {
+    fn drop(&mut self) {
+        // What cannot be removed is only space.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

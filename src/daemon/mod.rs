@@ -1,0 +1,325 @@
+//! The whole node: wires the rooms together, owns their tasks, and ends them in order.
+
+mod listeners;
+mod record;
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::listeners::Listeners;
+pub use self::record::Record;
+use crate::clock;
+use crate::config::{Prefer, Settings, Signatures, UpstreamProxy};
+use crate::discovery::{Discovery, Fixed};
+use crate::download::{Downloads, DownloadsConfig};
+use crate::http::{Body, Conn, Hangup, Limits, serve, text};
+use crate::index::{self, Index, Verification};
+use crate::metrics::Metrics;
+use crate::mirror::{Mirror, MirrorConfig, MirrorConfigError, Pattern, UpstreamSetting};
+use crate::peer::{PeerClient, PeerSite, PeerSiteConfig};
+use crate::proxy::{ProxyConfig, ProxySite};
+use crate::status::{self, Health, Page, View};
+use crate::store::{Store, StoreConfig, StoreError};
+use crate::swarm;
+
+/// How often the daemon writes down what it only remembered, and looks at the size of the cache.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// How long a command that works once reads apt's lists.
+const LISTS_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// A listener.
+    #[error("cannot listen on {address} ({key}): {source}; is another program there, or another aptpeer?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The key that sets it.
+        key: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The cache.
+    #[error("cannot open the cache in {path} (cache.path): {}", chain(.source))]
+    Store {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// The state directory.
+    #[error("cannot write to {path} (state.path): {source}")]
+    State {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The mirror client.
+    #[error(transparent)]
+    Mirror(#[from] MirrorConfigError),
+}
+
+/// A node that is set up and bound, not yet serving.
+pub struct Node {
+    settings: Settings,
+    listeners: Listeners,
+    record: Record,
+    store: Store,
+    index: Index,
+    mirror: Mirror,
+    downloads: Downloads,
+    fixed: Arc<Fixed>,
+    metrics: Metrics,
+}
+
+impl Node {
+    /// Opens the cache, binds every listener and writes `daemon.json`. `more` are further ways to find peers.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub async fn new(settings: Settings, more: Vec<Arc<dyn Discovery>>) -> Result<Self, DaemonError> {
+        raise_file_limit();
+        let metrics = Metrics::new(clock::now());
+        let store = open_store(&settings)?;
+        let listeners = Listeners::bind(&settings).await?;
+        let mirror = Mirror::new(mirror_config(&settings, listeners.all()))?;
+        let index = open_index(&settings, &store);
+        let fixed = Arc::new(Fixed::new(settings.network.peers.iter().map(ToString::to_string).collect()));
+        let discovery = std::iter::once(fixed.clone() as Arc<dyn Discovery>).chain(more).collect();
+        let config = DownloadsConfig {
+            max_pieces: NonZeroUsize::new(settings.transfer.max_concurrent_downloads.get() as usize)
+                .unwrap_or(NonZeroUsize::MIN),
+            prefer: match settings.transfer.prefer {
+                Prefer::Speed => swarm::Prefer::Speed,
+                Prefer::Offload => swarm::Prefer::Offload,
+            },
+        };
+        let downloads = Downloads::new(
+            store.clone(),
+            mirror.clone(),
+            PeerClient::new(),
+            discovery,
+            metrics.clone(),
+            config,
+        );
+        let record = Record::new(&listeners);
+        Ok(Self { settings, listeners, record, store, index, mirror, downloads, fixed, metrics })
+    }
+
+    /// Where it listens.
+    pub const fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Serves until `shutdown`, then finishes what is being read and stops.
+    ///
+    /// # Errors
+    /// Where `daemon.json` cannot be written.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), DaemonError> {
+        let Self { settings, listeners, record, store, index, mirror, downloads, fixed, metrics } = self;
+        let state = settings.state.path.clone();
+        record.write(&state).map_err(|source| DaemonError::State { path: state.clone(), source })?;
+        info!(proxy = %record.proxy, status = ?record.status, peers = ?record.peers, "listening");
+
+        let mut tasks = JoinSet::new();
+        let quiet = CancellationToken::new();
+        spawn_recovery(&mut tasks, store.clone());
+        let (reading, stop) = (index.clone(), quiet.clone());
+        tasks.spawn(async move { reading.run(stop).await });
+        let stop = quiet.clone();
+        tasks.spawn(async move { fixed.run(stop).await });
+        tasks.spawn(housekeeping(store.clone(), metrics.clone(), quiet.clone()));
+
+        let mut servers = JoinSet::new();
+        let peer_config =
+            PeerSiteConfig { max_uploads: settings.transfer.max_concurrent_uploads.get() as usize };
+        let peer_site = Arc::new(PeerSite::new(store.clone(), metrics.clone(), peer_config));
+        for listener in listeners.peers {
+            servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
+        }
+        let page = {
+            let metrics = metrics.clone();
+            Box::new(move || into_response(status_page("/", &metrics)))
+        };
+        let proxy_config = ProxyConfig { allow_clients: settings.proxy.allow_clients.clone() };
+        let proxy_site =
+            Arc::new(ProxySite::new(downloads.clone(), mirror, index, metrics.clone(), page, proxy_config));
+        servers.spawn(serve(listeners.proxy, Limits::local(), proxy_site.clone(), shutdown.clone()));
+        let status_site = {
+            let metrics = metrics.clone();
+            Arc::new(move |request: Request<Incoming>, _conn: Conn| {
+                let response = answer_status(&request, &metrics);
+                async move { Ok::<_, Hangup>(response) }
+            })
+        };
+        servers.spawn(serve(listeners.status, Limits::local(), status_site, shutdown.clone()));
+
+        // Each server ends by itself after a shutdown, once what it was answering is through.
+        while let Some(ended) = servers.join_next().await {
+            if let Err(failed) = ended {
+                error!(error = %failed, "a server ended");
+                shutdown.cancel();
+            }
+        }
+        info!("stopping");
+        downloads.stop().await;
+        proxy_site.finish().await;
+        quiet.cancel();
+        while tasks.join_next().await.is_some() {}
+        if let Err(error) = store.save_uses() {
+            warn!(%error, "the last uses of objects are lost");
+        }
+        Record::remove(&state);
+        Ok(())
+    }
+}
+
+fn open_store(settings: &Settings) -> Result<Store, DaemonError> {
+    let path = settings.cache.path.clone();
+    let config = StoreConfig {
+        path: path.clone(),
+        max_size: settings.cache.max_size.bytes(),
+        min_free_space: settings.cache.min_free_space.bytes(),
+    };
+    Store::open(config).map_err(|source| DaemonError::Store { path, source })
+}
+
+fn open_index(settings: &Settings, store: &Store) -> Index {
+    let index = Index::new(index::Options {
+        lists_dir: settings.mirrors.lists_dir.clone(),
+        state_dir: Some(settings.state.path.clone()),
+        keyrings: settings.mirrors.keyrings.clone(),
+        verification: match settings.mirrors.verify_signatures {
+            Signatures::Auto => Verification::Auto,
+            Signatures::Enforce => Verification::Enforce,
+            Signatures::Off => Verification::Off,
+        },
+    });
+    let store = store.clone();
+    index.replay(Box::new(move |id| {
+        let object = store.get(id).ok()??;
+        Some(Box::new(object.reader()) as Box<dyn io::Read + Send>)
+    }));
+    index
+}
+
+/// What apt's own lists say, read now; nothing where `mirrors.lists_dir` is off.
+pub async fn read_lists(settings: &Settings) -> Index {
+    let lists_dir = settings.mirrors.lists_dir.clone();
+    let index = Index::new(index::Options { lists_dir, ..index::Options::default() });
+    let shutdown = CancellationToken::new();
+    let read = async {
+        index.settled(LISTS_LIMIT).await;
+        shutdown.cancel();
+    };
+    tokio::join!(index.clone().run(shutdown.clone()), read);
+    index
+}
+
+/// What the settings say of mirrors. `own` are addresses where we listen ourselves.
+pub fn mirror_config(settings: &Settings, own: Vec<SocketAddr>) -> MirrorConfig {
+    let mirrors = &settings.mirrors;
+    MirrorConfig {
+        allow: mirrors.allow.iter().filter_map(|pattern| pattern.as_str().parse::<Pattern>().ok()).collect(),
+        allow_private: mirrors.allow_private,
+        own,
+        upstream: match &mirrors.proxy {
+            UpstreamProxy::Auto => UpstreamSetting::Auto,
+            UpstreamProxy::None => UpstreamSetting::None,
+            UpstreamProxy::Url(url) => url.parse().unwrap_or(UpstreamSetting::None),
+        },
+        ca_file: mirrors.ca_file.clone(),
+        ..MirrorConfig::default()
+    }
+}
+
+/// Clears away what a crash left behind, beside the work.
+fn spawn_recovery(tasks: &mut JoinSet<()>, store: Store) {
+    tasks.spawn(async move {
+        match tokio::task::spawn_blocking(move || store.recover()).await {
+            Ok(Ok(recovery)) => info!(?recovery, "the cache is in order"),
+            Ok(Err(error)) => warn!(%error, "the cache could not be put in order"),
+            Err(failed) => error!(error = %failed, "putting the cache in order failed"),
+        }
+    });
+}
+
+async fn housekeeping(store: Store, metrics: Metrics, shutdown: CancellationToken) {
+    loop {
+        let store = store.clone();
+        let kept = tokio::task::spawn_blocking(move || {
+            store.save_uses()?;
+            store.stats()
+        });
+        match kept.await {
+            Ok(Ok(stats)) => metrics.set_cache(stats.bytes, stats.objects),
+            Ok(Err(error)) => warn!(%error, "the cache cannot be looked after"),
+            Err(failed) => error!(error = %failed, "looking after the cache failed"),
+        }
+        if tokio::time::timeout(HOUSEKEEPING, shutdown.cancelled()).await.is_ok() {
+            return;
+        }
+    }
+}
+
+fn status_page(path: &str, metrics: &Metrics) -> Page {
+    status::respond(path, &View { metrics, now: clock::now(), health: &Health::Well })
+}
+
+fn answer_status(request: &Request<Incoming>, metrics: &Metrics) -> Response<Body> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only");
+    }
+    let mut response = into_response(status_page(request.uri().path(), metrics));
+    if *request.method() == Method::HEAD {
+        let length = response.body().length().unwrap_or(0);
+        *response.body_mut() = Body::absent(length);
+    }
+    response
+}
+
+fn into_response(page: Page) -> Response<Body> {
+    let mut response = Response::new(Body::full(page.body));
+    *response.status_mut() = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+    for (name, value) in page.headers {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Each connection and each kept mapping takes a file descriptor; the usual soft limit of 1024 is soon used up.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "the limit on open files stays as it is");
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,150 @@
+//! The assembly as several fetches write to it: who may still write where, and whether released bytes change.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::pieces::{Geometry, PieceIndex};
+use crate::store::{Assembly, StoreError};
+
+/// Locks for the pieces; a piece's number modulo this names its lock. As many as pieces are ever in flight.
+const STRIPES: usize = 16;
+
+/// An object under construction.
+///
+/// A piece from a peer is written whole, once it is linked ([`Canvas::commit`]), and then stays; a walk writes as bytes
+/// arrive ([`Canvas::paint`]) and leaves committed pieces alone. A fetch that was cancelled writes nothing any more.
+#[derive(Debug)]
+pub(super) struct Canvas {
+    assembly: Assembly,
+    stripes: [Mutex<()>; STRIPES],
+    committed: Vec<AtomicBool>,
+    released: AtomicU64,
+    /// How often bytes that had been released were overwritten with others.
+    taints: AtomicU32,
+}
+
+/// A fetch's right to write, until it is taken away.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Licence(Arc<AtomicBool>);
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// The bytes are in the object.
+    Done,
+    /// They are not: the piece is there already.
+    Skipped,
+    /// They are not: the fetch was cancelled.
+    Cancelled,
+}
+
+impl Canvas {
+    pub(super) fn new(assembly: Assembly) -> Self {
+        let pieces = assembly.geometry().pieces();
+        Self {
+            assembly,
+            stripes: Default::default(),
+            committed: (0..pieces).map(|_| AtomicBool::new(false)).collect(),
+            released: AtomicU64::new(0),
+            taints: AtomicU32::new(0),
+        }
+    }
+
+    pub(super) fn assembly(&self) -> &Assembly {
+        &self.assembly
+    }
+
+    pub(super) fn geometry(&self) -> Geometry {
+        self.assembly.geometry()
+    }
+
+    /// Puts a linked piece into the object.
+    pub(super) fn commit(
+        &self,
+        piece: PieceIndex,
+        bytes: &[u8],
+        licence: &Licence,
+    ) -> Result<Written, StoreError> {
+        let _guard = self.lock(piece);
+        if licence.is_revoked() {
+            return Ok(Written::Cancelled);
+        }
+        let written = self.write(self.geometry().range(piece).start, bytes)?;
+        self.committed[piece as usize].store(true, Ordering::Release);
+        Ok(written)
+    }
+
+    /// Puts bytes of a walk into the object; they lie within `piece`.
+    pub(super) fn paint(
+        &self,
+        piece: PieceIndex,
+        offset: u64,
+        bytes: &[u8],
+        licence: &Licence,
+    ) -> Result<Written, StoreError> {
+        let _guard = self.lock(piece);
+        if licence.is_revoked() {
+            return Ok(Written::Cancelled);
+        }
+        if self.committed[piece as usize].load(Ordering::Acquire) {
+            return Ok(Written::Skipped);
+        }
+        self.write(offset, bytes)
+    }
+
+    /// Takes the licence away: once this returns, the fetch changes nothing any more. `pieces` are those it may be in.
+    pub(super) fn revoke(&self, licence: &Licence, pieces: Range<PieceIndex>) {
+        licence.0.store(true, Ordering::Release);
+        // Wait for a write that has begun.
+        for piece in pieces.take(STRIPES) {
+            drop(self.lock(piece));
+        }
+    }
+
+    /// Opens a piece for writing again.
+    pub(super) fn reopen(&self, piece: PieceIndex) {
+        let _guard = self.lock(piece);
+        if let Some(committed) = self.committed.get(piece as usize) {
+            committed.store(false, Ordering::Release);
+        }
+    }
+
+    /// From here on, changing the bytes before `end` is noticed.
+    pub(super) fn note_released(&self, end: u64) {
+        self.released.store(end, Ordering::Release);
+    }
+
+    /// How often released bytes were overwritten with others.
+    pub(super) fn taints(&self) -> u32 {
+        self.taints.load(Ordering::Acquire)
+    }
+
+    pub(super) fn bytes(&self, range: Range<u64>) -> Bytes {
+        self.assembly.bytes(range)
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<Written, StoreError> {
+        let released = self.released.load(Ordering::Acquire).saturating_sub(offset);
+        let shown = &bytes[..usize::try_from(released).unwrap_or(usize::MAX).min(bytes.len())];
+        let differs = !shown.is_empty() && self.assembly.differs(offset, shown);
+        if differs {
+            // Before the write: a reader that sees the new bytes must be able to see this.
+            self.taints.fetch_add(1, Ordering::AcqRel);
+        }
+        self.assembly.write_at(offset, bytes)?;
+        Ok(Written::Done)
+    }
+
+    fn lock(&self, piece: PieceIndex) -> MutexGuard<'_, ()> {
+        self.stripes[piece as usize % STRIPES].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Licence {
+    pub(super) fn is_revoked(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,268 @@
+//! One fetch: bytes of one source, hashed as they come, into the canvas.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::canvas::{Canvas, Licence, Written};
+use super::origin::{OriginBody, OriginError};
+use crate::clock;
+use crate::peer::{PeerBody, PeerClient, PeerError};
+use crate::pieces::{ChainWalk, End, PieceIndex, State};
+use crate::store::StoreError;
+use crate::swarm::{FetchId, PeerFault};
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc};
+
+/// How much of a walk is collected before it is written: large writes cost a fraction of small ones.
+const WRITE: usize = 1 << 20;
+
+/// What a fetch tells the download it belongs to.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The peer has answered; the body waits for a place.
+    Answered(FetchId),
+    /// The body is being read.
+    Begun(FetchId),
+    /// More bytes came; for a walk they are in the object up to `offset`.
+    Progress { fetch: FetchId, offset: u64, bytes: u64 },
+    /// A peer's piece is in the object.
+    Linked { fetch: FetchId, piece: PieceIndex, timing: Timing },
+    /// A peer's piece led elsewhere.
+    Unlinked(FetchId, End),
+    /// The peer does not hold it.
+    NotHeld(FetchId),
+    /// A peer failed.
+    PeerFailed(FetchId, PeerFault, String),
+    /// A walk came to the end of a piece.
+    Walked { fetch: FetchId, end: End, whole: bool },
+    /// A walk ended for good before its range did.
+    WalkFailed { fetch: FetchId, fault: PeerFault, why: String },
+    /// The mirror gives nothing of what a walk asked for.
+    MirrorFailed(FetchId, OriginError),
+    /// The mirror's `Last-Modified`.
+    LastModified(String),
+    /// The disk refused; nothing more can be written.
+    DiskFailed(StoreError),
+}
+
+/// How quick a fetch was.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timing {
+    /// From the question to the answer's head.
+    pub(super) first_byte: Duration,
+    /// The body, without the time that it waited for us.
+    pub(super) transfer: Duration,
+    pub(super) bytes: u64,
+}
+
+/// Why a fetch of a piece came to nothing.
+enum Stopped {
+    Peer(PeerError),
+    Disk(StoreError),
+    Led(End),
+    Cancelled,
+}
+
+impl From<PeerError> for Stopped {
+    fn from(error: PeerError) -> Self {
+        Self::Peer(error)
+    }
+}
+
+/// What a fetch of a piece needs.
+pub(super) struct PieceFetch {
+    pub(super) fetch: FetchId,
+    pub(super) peer: std::net::SocketAddr,
+    pub(super) piece: PieceIndex,
+    pub(super) start: State,
+    pub(super) expected: End,
+    pub(super) licence: Licence,
+    pub(super) canvas: Arc<Canvas>,
+    pub(super) client: PeerClient,
+    /// Pieces in flight overall: a place is a buffer of a piece's length.
+    pub(super) places: Arc<Semaphore>,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+impl PieceFetch {
+    pub(super) async fn run(self) {
+        let fetch = self.fetch;
+        let event = match self.fetch().await {
+            Ok(timing) => Event::Linked { fetch, piece: self.piece, timing },
+            Err(Stopped::Led(end)) => Event::Unlinked(fetch, end),
+            Err(Stopped::Peer(PeerError::NotHeld)) => Event::NotHeld(fetch),
+            Err(Stopped::Peer(PeerError::Fault { fault, detail })) => Event::PeerFailed(fetch, fault, detail),
+            Err(Stopped::Disk(error)) => Event::DiskFailed(error),
+            Err(Stopped::Cancelled) => return,
+        };
+        self.tell(event).await;
+    }
+
+    async fn fetch(&self) -> Result<Timing, Stopped> {
+        let geometry = self.canvas.geometry();
+        let range = geometry.range(self.piece);
+        let asked = clock::now();
+        let mut body = self
+            .client
+            .open(self.peer, self.canvas.assembly().id(), range.clone(), geometry.length())
+            .await?;
+        let length = range.end - range.start;
+        let first_byte = clock::now() - asked;
+        self.tell(Event::Answered(self.fetch)).await;
+        let Ok(_place) = self.places.acquire().await else { return Err(Stopped::Cancelled) };
+        self.tell(Event::Begun(self.fetch)).await;
+        let begun = clock::now();
+        let mut buffer = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        let mut walk = ChainWalk::from_state(self.start);
+        while let Some(bytes) = body.next().await? {
+            walk.update(&bytes);
+            buffer.extend_from_slice(&bytes);
+            self.tell(Event::Progress { fetch: self.fetch, offset: 0, bytes: bytes.len() as u64 }).await;
+        }
+        let end = end_of(walk, self.piece == geometry.last(), geometry.length());
+        if end != Some(self.expected) {
+            return Err(end.map_or_else(|| Stopped::Peer(PeerError::NotHeld), Stopped::Led));
+        }
+        let written =
+            write(|| self.canvas.commit(self.piece, &buffer, &self.licence)).map_err(Stopped::Disk)?;
+        if written == Written::Cancelled {
+            return Err(Stopped::Cancelled);
+        }
+        Ok(Timing { first_byte, transfer: clock::now() - begun, bytes: length })
+    }
+
+    async fn tell(&self, event: Event) {
+        // A download that has ended hears nothing, and aborts this task.
+        let _ = self.events.send(event).await;
+    }
+}
+
+/// What bytes lead to: the state behind an inner piece, the digest behind the last.
+fn end_of(walk: ChainWalk, last: bool, length: u64) -> Option<End> {
+    if last { Some(End::Digest(walk.finish(length))) } else { walk.state().map(End::State) }
+}
+
+/// Writes without holding up the other tasks of this thread: the disk may take its time.
+fn write<T>(write: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(write)
+}
+
+/// Where a walk's bytes come from.
+pub(super) enum Stream {
+    Mirror(Box<OriginBody>),
+    Peer(Box<PeerBody>),
+}
+
+impl Stream {
+    async fn next(&mut self) -> Result<Option<Bytes>, (PeerFault, String)> {
+        match self {
+            Self::Mirror(body) => body.next().await.map_err(|error| (PeerFault::Short, error.to_string())),
+            Self::Peer(body) => body.next().await.map_err(|error| match error {
+                PeerError::Fault { fault, detail } => (fault, detail),
+                PeerError::NotHeld => (PeerFault::Short, error.to_string()),
+            }),
+        }
+    }
+}
+
+/// A walk: bytes in order, written as they come, the state told at the end of each piece.
+pub(super) struct WalkFetch {
+    pub(super) fetch: FetchId,
+    pub(super) until: u64,
+    pub(super) licence: Licence,
+    pub(super) canvas: Arc<Canvas>,
+    pub(super) events: mpsc::Sender<Event>,
+    /// Where it is.
+    pub(super) offset: u64,
+    pub(super) chain: ChainWalk,
+    /// Whether every byte of the present piece so far was written by this walk.
+    pub(super) whole: bool,
+}
+
+impl WalkFetch {
+    /// Walks over `stream` from where it is to its end.
+    pub(super) async fn run(mut self, mut stream: Stream) {
+        let fetch = self.fetch;
+        let event = match self.walk(&mut stream).await {
+            Ok(()) => return,
+            Err(WalkStop::Source(fault, why)) => Event::WalkFailed { fetch, fault, why },
+            Err(WalkStop::Disk(error)) => Event::DiskFailed(error),
+            Err(WalkStop::Cancelled) => return,
+        };
+        let _ = self.events.send(event).await;
+    }
+
+    async fn walk(&mut self, stream: &mut Stream) -> Result<(), WalkStop> {
+        let mut pending: Vec<u8> = Vec::new();
+        while self.offset + (pending.len() as u64) < self.until {
+            // What has arrived is written at once when nothing more is there, so that a slow source is not held back
+            // for the sake of a large write.
+            let mut next = std::pin::pin!(stream.next());
+            let next = match futures_util::poll!(next.as_mut()) {
+                std::task::Poll::Ready(next) => next,
+                std::task::Poll::Pending => {
+                    self.flush(&mut pending).await?;
+                    next.await
+                }
+            };
+            let Some(bytes) = next.map_err(|(fault, why)| WalkStop::Source(fault, why))? else {
+                self.flush(&mut pending).await?;
+                return Err(WalkStop::Source(PeerFault::Short, "the body ended early".into()));
+            };
+            pending.extend_from_slice(&bytes);
+            if pending.len() >= WRITE {
+                self.flush(&mut pending).await?;
+            }
+        }
+        self.flush(&mut pending).await
+    }
+
+    /// Writes what is pending, piece by piece.
+    async fn flush(&mut self, pending: &mut Vec<u8>) -> Result<(), WalkStop> {
+        let left = usize::try_from(self.until - self.offset).unwrap_or(usize::MAX);
+        pending.truncate(left);
+        let mut rest = &pending[..];
+        while !rest.is_empty() {
+            let geometry = self.canvas.geometry();
+            let piece = geometry.piece_at(self.offset);
+            let room = usize::try_from(geometry.range(piece).end - self.offset).unwrap_or(usize::MAX);
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            rest = later;
+            self.chain.update(now);
+            let written = write(|| self.canvas.paint(piece, self.offset, now, &self.licence))
+                .map_err(WalkStop::Disk)?;
+            match written {
+                Written::Cancelled => return Err(WalkStop::Cancelled),
+                Written::Skipped => self.whole = false,
+                Written::Done => {}
+            }
+            self.offset += now.len() as u64;
+            let progress =
+                Event::Progress { fetch: self.fetch, offset: self.offset, bytes: now.len() as u64 };
+            self.tell(progress).await;
+            if self.offset == geometry.range(piece).end {
+                self.end_piece(piece).await;
+            }
+        }
+        pending.clear();
+        Ok(())
+    }
+
+    async fn end_piece(&mut self, piece: PieceIndex) {
+        let geometry = self.canvas.geometry();
+        if let Some(end) = end_of(self.chain.clone(), piece == geometry.last(), geometry.length()) {
+            self.tell(Event::Walked { fetch: self.fetch, end, whole: self.whole }).await;
+        }
+        self.whole = true;
+    }
+
+    async fn tell(&self, event: Event) {
+        let _ = self.events.send(event).await;
+    }
+}
+
+enum WalkStop {
+    Source(PeerFault, String),
+    Disk(StoreError),
+    Cancelled,
+}

@@ -1,0 +1,455 @@
+//! One object's download as it happens: the pure machine of [`crate::swarm`] joined to peers, mirror and store.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::canvas::{Canvas, Licence};
+use super::fetch::{Event, PieceFetch, Stream, Timing, WalkFetch};
+use super::origin;
+use super::{Context, DownloadError, Progress, Stage, Tally, Want};
+use crate::clock;
+use crate::digest::Sha256;
+use crate::metrics::{Source, VerificationFailure};
+use crate::peer::{ListAnswer, PeerError};
+use crate::pieces::{ChainWalk, Geometry, PieceIndex, State};
+use crate::store::StoreError;
+use crate::swarm::{Download, Fact, FetchId, Order, Outcome, PeerFault, SourceId, Walker};
+
+/// Events that wait for the machine; fetches that are faster than it wait in turn.
+const EVENTS: usize = 64;
+
+/// How long a download goes on when nobody reads it any more: apt comes back within seconds where it was cut off.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// What a flight shares with those who read it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) want: Want,
+    pub(super) progress: watch::Sender<Progress>,
+}
+
+impl Shared {
+    pub(super) fn new(want: Want) -> Self {
+        Self { want, progress: watch::Sender::new(Progress::default()) }
+    }
+}
+
+/// A download in the air. [`Flight::run`] ends when the object is whole and in the store, when nobody can give what is
+/// missing, or when nobody wants it any more.
+pub(super) struct Flight {
+    context: Arc<Context>,
+    shared: Arc<Shared>,
+    machine: Download,
+    canvas: Arc<Canvas>,
+    peers: HashMap<SourceId, SocketAddr>,
+    tasks: JoinSet<()>,
+    running: HashMap<FetchId, Running>,
+    events: mpsc::Sender<Event>,
+    inbox: mpsc::Receiver<Event>,
+    lists: JoinSet<(SourceId, Result<ListAnswer, PeerError>)>,
+    tally: Tally,
+    began: Instant,
+    last_modified: Option<String>,
+    why: Option<DownloadError>,
+}
+
+struct Running {
+    licence: Licence,
+    pieces: Range<PieceIndex>,
+    abort: AbortHandle,
+    source: Option<SourceId>,
+    walk: bool,
+}
+
+impl Flight {
+    /// Prepares the download of what `shared` wants; `canvas` is where it goes.
+    pub(super) fn new(context: Arc<Context>, shared: Arc<Shared>, canvas: Canvas) -> Self {
+        let now = clock::now();
+        let Want { id, .. } = shared.want;
+        let geometry = canvas.geometry();
+        let mut machine = Download::new(id, geometry, context.prefer, now);
+        if let Some(target) = &shared.want.mirror {
+            machine.add_mirror(context.mirror_rate(target));
+        }
+        let mut peers = HashMap::new();
+        for provider in context.providers(&id) {
+            if let Some(standing) = context.standing(provider.address, now) {
+                let source = machine.add_peer(provider.kind, provider.address.ip(), standing, now);
+                peers.insert(source, provider.address);
+            }
+        }
+        let (events, inbox) = mpsc::channel(EVENTS);
+        Self {
+            context,
+            shared,
+            machine,
+            canvas: Arc::new(canvas),
+            peers,
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            events,
+            inbox,
+            lists: JoinSet::new(),
+            tally: Tally::default(),
+            began: now,
+            last_modified: None,
+            why: None,
+        }
+    }
+
+    /// Downloads until the end, whichever it is.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let _active = self.context.metrics.download_started();
+        let mut unread_since: Option<Instant> = None;
+        loop {
+            // Counted in the canvas, so that a write is never missed that its task could not report.
+            while self.machine.taints() < self.canvas.taints() {
+                self.machine.handle_differing();
+            }
+            self.machine.handle_timeout(clock::now());
+            self.carry_out().await;
+            self.publish_progress(Stage::Running);
+            if self.machine.outcome() != Outcome::Running || self.why.is_some() {
+                break;
+            }
+            let unread = self.shared.progress.receiver_count() == 0;
+            unread_since = unread.then(|| unread_since.unwrap_or_else(clock::now));
+            let deadline = self.deadline(unread_since);
+            tokio::select! {
+                () = shutdown.cancelled() => {
+                    self.why = Some(DownloadError::ShuttingDown);
+                    break;
+                }
+                Some(event) = self.inbox.recv() => {
+                    self.handle(event);
+                    // Whatever else has come is handled before the machine decides again.
+                    while let Ok(event) = self.inbox.try_recv() {
+                        self.handle(event);
+                    }
+                }
+                Some(Ok((source, answer))) = self.lists.join_next() => self.handle_list(source, answer),
+                Some(_) = self.tasks.join_next() => {}
+                () = tokio::time::sleep_until(deadline.into()) => {}
+            }
+            if unread_since.is_some_and(|since| clock::now() >= since + LINGER) {
+                self.why = Some(DownloadError::Unwanted);
+                break;
+            }
+        }
+        self.end().await;
+    }
+
+    fn deadline(&self, unread_since: Option<Instant>) -> Instant {
+        let now = clock::now();
+        // Readers come and go without an event: look once a second.
+        let look = now + std::time::Duration::from_secs(1);
+        let unread = unread_since.map(|since| since + LINGER);
+        [self.machine.next_timeout(now), unread].into_iter().flatten().fold(look, Instant::min)
+    }
+
+    async fn end(mut self) {
+        self.tasks.shutdown().await;
+        self.lists.shutdown().await;
+        if self.machine.outcome() == Outcome::Closed {
+            self.report_end();
+            self.publish_progress(Stage::Closed);
+            self.keep().await;
+            return;
+        }
+        let why = self.why.take().unwrap_or(DownloadError::NoSource);
+        debug!(object = %self.shared.want.id, error = %why, "download given up");
+        self.publish_progress(Stage::Failed(why));
+    }
+
+    /// Puts the finished object into the store. Readers have all of it already; that it cannot be kept is no error of
+    /// theirs.
+    async fn keep(&mut self) {
+        if self.canvas.assembly().is_in_memory() {
+            return;
+        }
+        let states = self.machine.ledger().inner_states().unwrap_or_default();
+        let (canvas, last_modified) = (self.canvas.clone(), self.last_modified.take());
+        let kept =
+            tokio::task::spawn_blocking(move || canvas.assembly().publish(states, last_modified)).await;
+        match kept {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(object = %self.shared.want.id, %error, "a finished object could not be kept");
+            }
+            Err(error) => warn!(object = %self.shared.want.id, %error, "keeping a finished object failed"),
+        }
+    }
+
+    fn report_end(&self) {
+        let Tally { peers, mirror } = self.tally;
+        let source = if peers > mirror { Source::Peer } else { Source::Mirror };
+        self.context.metrics.object_delivered(source);
+        let took = clock::now() - self.began;
+        if mirror > 0
+            && let Some(target) = &self.shared.want.mirror
+        {
+            self.context.note_mirror_rate(target, mirror, took);
+        }
+        info!(
+            object = %self.shared.want.id,
+            name = self.shared.want.name,
+            length = self.shared.want.length,
+            bytes_peers = peers,
+            bytes_mirror = mirror,
+            milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "download finished"
+        );
+    }
+
+    async fn carry_out(&mut self) {
+        while let Some(order) = self.machine.poll_order() {
+            match order {
+                Order::AskList(source) => self.ask_list(source),
+                Order::FetchPiece { fetch, source, piece, start, expected, .. } => {
+                    let Some(peer) = self.peers.get(&source).copied() else { continue };
+                    let licence = Licence::default();
+                    let task = PieceFetch {
+                        fetch,
+                        peer,
+                        piece,
+                        start,
+                        expected,
+                        licence: licence.clone(),
+                        canvas: self.canvas.clone(),
+                        client: self.context.peers.clone(),
+                        places: self.context.places.clone(),
+                        events: self.events.clone(),
+                    };
+                    let abort = self.tasks.spawn(task.run());
+                    let running = Running {
+                        licence,
+                        pieces: piece..piece + 1,
+                        abort,
+                        source: Some(source),
+                        walk: false,
+                    };
+                    self.running.insert(fetch, running);
+                }
+                Order::Walk { fetch, walker, range, start } => self.start_walk(fetch, walker, range, start),
+                Order::Cancel(fetch) => {
+                    if let Some(running) = self.running.remove(&fetch) {
+                        running.abort.abort();
+                        self.canvas.revoke(&running.licence, running.pieces);
+                    }
+                }
+                Order::Reopen(piece) => self.canvas.reopen(piece),
+            }
+        }
+        while let Some(fact) = self.machine.poll_fact() {
+            self.note(&fact);
+        }
+    }
+
+    fn ask_list(&mut self, source: SourceId) {
+        let Some(peer) = self.peers.get(&source).copied() else { return };
+        let (client, canvas) = (self.context.peers.clone(), self.canvas.clone());
+        self.lists.spawn(async move {
+            let id = canvas.assembly().id();
+            (source, client.list(peer, id, canvas.geometry()).await)
+        });
+    }
+
+    fn start_walk(&mut self, fetch: FetchId, walker: Walker, range: Range<u64>, start: State) {
+        let geometry = self.canvas.geometry();
+        let licence = Licence::default();
+        let walk = WalkFetch {
+            fetch,
+            until: range.end,
+            licence: licence.clone(),
+            canvas: self.canvas.clone(),
+            events: self.events.clone(),
+            offset: range.start,
+            chain: ChainWalk::from_state(start),
+            whole: true,
+        };
+        let pieces = geometry.piece_at(range.start)..geometry.piece_at(range.end.saturating_sub(1)) + 1;
+        let abort = match walker {
+            Walker::Mirror => {
+                let Some(target) = self.shared.want.mirror.clone() else { return };
+                let (mirror, events) = (self.context.mirror.clone(), self.events.clone());
+                self.tasks.spawn(async move {
+                    match origin::open(&mirror, target, range, geometry.length()).await {
+                        Ok(opened) => {
+                            if let Some(text) = opened.last_modified {
+                                let _ = events.send(Event::LastModified(text)).await;
+                            }
+                            walk.run(Stream::Mirror(Box::new(opened.body))).await;
+                        }
+                        Err(error) => {
+                            let _ = events.send(Event::MirrorFailed(fetch, error)).await;
+                        }
+                    }
+                })
+            }
+            Walker::Peer(source) => {
+                let Some(peer) = self.peers.get(&source).copied() else { return };
+                let (client, id, events) =
+                    (self.context.peers.clone(), self.shared.want.id, self.events.clone());
+                self.tasks.spawn(async move {
+                    match client.open(peer, id, range, geometry.length()).await {
+                        Ok(body) => walk.run(Stream::Peer(Box::new(body))).await,
+                        Err(PeerError::NotHeld) => drop(events.send(Event::NotHeld(fetch)).await),
+                        Err(PeerError::Fault { fault, detail: why }) => {
+                            drop(events.send(Event::WalkFailed { fetch, fault, why }).await);
+                        }
+                    }
+                })
+            }
+        };
+        let source = match walker {
+            Walker::Mirror => None,
+            Walker::Peer(source) => Some(source),
+        };
+        self.running.insert(fetch, Running { licence, pieces, abort, source, walk: true });
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = clock::now();
+        match event {
+            Event::Answered(fetch) => self.machine.handle_answered(fetch),
+            Event::Begun(fetch) => self.machine.handle_begun(fetch, now),
+            Event::Progress { fetch, offset, bytes } => {
+                if let Some(running) = self.running.get(&fetch)
+                    && running.walk
+                {
+                    let source = if running.source.is_none() { Source::Mirror } else { Source::Peer };
+                    self.tally.add(source, bytes);
+                    self.context.metrics.bytes_received(source, bytes);
+                }
+                self.machine.handle_progress(fetch, offset, bytes, now);
+            }
+            Event::Linked { fetch, piece, timing } => self.handle_linked(fetch, piece, timing, now),
+            Event::Unlinked(fetch, end) => {
+                self.context.metrics.verification_failed(VerificationFailure::Piece);
+                self.running.remove(&fetch);
+                self.machine.handle_piece_unlinked(fetch, end);
+            }
+            Event::NotHeld(fetch) => {
+                self.running.remove(&fetch);
+                self.machine.handle_piece_not_held(fetch);
+            }
+            Event::PeerFailed(fetch, fault, detail) => {
+                let source = self.running.remove(&fetch).and_then(|running| running.source);
+                let peer = source.and_then(|source| self.peers.get(&source));
+                debug!(object = %self.shared.want.id, ?peer, %fault, detail, "a fetch from a peer failed");
+                self.machine.handle_piece_failure(fetch, fault);
+            }
+            Event::Walked { fetch, end, whole } => self.machine.handle_walked(fetch, end, whole),
+            Event::WalkFailed { fetch, fault, why } => {
+                debug!(object = %self.shared.want.id, %fault, why, "a walk broke off");
+                self.running.remove(&fetch);
+                self.machine.handle_walk_failure(fetch, fault);
+            }
+            Event::MirrorFailed(fetch, error) => {
+                debug!(object = %self.shared.want.id, %error, "the mirror gives nothing");
+                self.running.remove(&fetch);
+                self.shared.progress.send_modify(|progress| progress.mirror_error = Some(error));
+                self.machine.handle_walk_failure(fetch, PeerFault::Short);
+            }
+            Event::LastModified(text) => self.last_modified = Some(text),
+            Event::DiskFailed(error) => {
+                warn!(object = %self.shared.want.id, %error, "an object being downloaded could not be written");
+                self.why = Some(DownloadError::NoRoom(Arc::new(error)));
+            }
+        }
+    }
+
+    fn handle_linked(&mut self, fetch: FetchId, piece: PieceIndex, timing: Timing, now: Instant) {
+        let Some(running) = self.running.remove(&fetch) else {
+            // It was cancelled after it had committed: nobody vouches for these bytes.
+            self.canvas.reopen(piece);
+            return;
+        };
+        self.tally.add(Source::Peer, timing.bytes);
+        self.context.metrics.bytes_received(Source::Peer, timing.bytes);
+        self.context.metrics.piece_fetched(timing.first_byte + timing.transfer);
+        self.context.metrics.peer_answered(timing.first_byte);
+        if let Some(peer) = running.source.and_then(|source| self.peers.get(&source)) {
+            self.context.note_success(*peer, timing, now);
+        }
+        self.machine.handle_piece_linked(fetch);
+    }
+
+    fn handle_list(&mut self, source: SourceId, answer: Result<ListAnswer, PeerError>) {
+        let now = clock::now();
+        match answer {
+            Ok(ListAnswer::List(list, have)) => self.machine.handle_list(source, list, have, now),
+            Ok(ListAnswer::None) => self.machine.handle_no_list(source, now),
+            Err(PeerError::NotHeld) => self.machine.handle_not_held(source),
+            Err(PeerError::Fault { fault, detail }) => {
+                let peer = self.peers.get(&source);
+                debug!(object = %self.shared.want.id, ?peer, %fault, detail, "a peer's piece list could not be had");
+                self.machine.handle_list_failure(source, fault);
+            }
+        }
+    }
+
+    fn note(&self, fact: &Fact) {
+        let object = self.shared.want.id;
+        match fact {
+            Fact::PeerFaulted(source, fault) => {
+                let Some(peer) = self.peers.get(source) else { return };
+                debug!(%object, %peer, %fault, "peer faulted");
+                if *fault == PeerFault::WrongList {
+                    self.context.metrics.verification_failed(VerificationFailure::PieceList);
+                }
+                self.context.note_fault(*peer, *fault);
+            }
+            Fact::MirrorDiffers => {
+                warn!(%object, name = self.shared.want.name, "the mirror's file is not the one its index names");
+                self.context.metrics.verification_failed(VerificationFailure::Mirror);
+                self.shared.progress.send_modify(|progress| progress.mirror_differs = true);
+            }
+            Fact::Tainted => {
+                warn!(%object, "bytes that were handed out proved wrong: whoever reads them starts over");
+                self.context.note_taint(object);
+            }
+            Fact::PieceLinked(..) | Fact::NotHeld(_) | Fact::ListDiscarded | Fact::MirrorJoined => {
+                debug!(%object, ?fact, "download");
+            }
+        }
+    }
+
+    fn publish_progress(&self, stage: Stage) {
+        let released = self.machine.released();
+        self.canvas.note_released(released);
+        let taints = self.machine.taints();
+        let tally = self.tally;
+        self.shared.progress.send_if_modified(|progress| {
+            let changed = progress.released != released
+                || progress.taints != taints
+                || progress.last_modified != self.last_modified
+                || !matches!(stage, Stage::Running)
+                || progress.canvas.is_none();
+            progress.released = released;
+            progress.taints = taints;
+            progress.tally = tally;
+            progress.last_modified.clone_from(&self.last_modified);
+            progress.canvas.get_or_insert_with(|| self.canvas.clone());
+            progress.stage = stage;
+            changed
+        });
+    }
+}
+
+/// Where an object is put together: on disk, in memory where the disk has no room.
+pub(super) fn canvas(context: &Context, id: Sha256, geometry: Geometry) -> Result<Canvas, StoreError> {
+    let assembly = match context.store.assemble(id, geometry) {
+        Err(StoreError::Full { .. }) => context.store.assemble_in_memory(id, geometry)?,
+        other => other?,
+    };
+    Ok(Canvas::new(assembly))
+}

@@ -1,0 +1,8 @@
+//! The peer protocol (docs/protocol.md) as spoken here: the server that gives objects away by their hash, and the
+//! client that asks others for them.
+
+mod client;
+mod server;
+
+pub use client::{ListAnswer, PeerBody, PeerClient, PeerError};
+pub use server::{PeerSite, PeerSiteConfig};

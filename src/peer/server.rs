@@ -1,0 +1,207 @@
+//! Giving objects away by their hash, from their kept mappings, to whoever asks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use tracing::debug;
+
+use crate::digest::Sha256;
+use crate::http::{Body, Conn, Hangup, Outcome, Representation, Site, precondition, text};
+use crate::metrics::{InProgress, Metrics};
+use crate::pieces::PieceSet;
+use crate::store::{Object, Store};
+use crate::wire::{PROTOCOL_VERSION, PeerTarget, PieceListMessage};
+
+/// What the peer port serves, and how much of it at once.
+#[derive(Debug, Clone)]
+pub struct PeerSiteConfig {
+    /// Bodies that are sent at the same time; beyond, 503.
+    pub max_uploads: usize,
+}
+
+/// The site on the peer port: `/hash/<64 hex>`, its `/pieces`, and `/`.
+pub struct PeerSite {
+    store: Store,
+    metrics: Metrics,
+    uploads: Arc<AtomicUsize>,
+    config: PeerSiteConfig,
+}
+
+impl PeerSite {
+    /// A site that serves the whole objects of `store`.
+    pub fn new(store: Store, metrics: Metrics, config: PeerSiteConfig) -> Self {
+        Self { store, metrics, uploads: Arc::default(), config }
+    }
+
+    /// Bodies that are being sent now.
+    pub fn uploads(&self) -> usize {
+        self.uploads.load(Ordering::Relaxed)
+    }
+
+    fn respond(&self, request: &Request<Incoming>) -> Response<Body> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this port knows GET and HEAD");
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        let path = request.uri().path();
+        let head = *request.method() == Method::HEAD;
+        match PeerTarget::parse(path) {
+            Some(PeerTarget::Root) => json(root_document(), head),
+            Some(PeerTarget::Pieces(id)) => match self.object(&id) {
+                Some(object) => json(piece_list(&object), head),
+                None => not_held(),
+            },
+            Some(PeerTarget::Object(id)) => match self.object(&id) {
+                Some(object) => self.serve(request, &object),
+                None => not_held(),
+            },
+            None => text(StatusCode::NOT_FOUND, "this port serves /hash/<sha256> and nothing else"),
+        }
+    }
+
+    fn object(&self, id: &Sha256) -> Option<Arc<Object>> {
+        self.store.get(id).unwrap_or_else(|error| {
+            debug!(object = %id, %error, "an object could not be opened for a peer");
+            None
+        })
+    }
+
+    fn serve(&self, request: &Request<Incoming>, object: &Arc<Object>) -> Response<Body> {
+        let etag = etag(&object.id());
+        let file = Representation { length: object.length(), etag: Some(&etag), last_modified: None };
+        let outcome = precondition(request.method(), request.headers(), &file);
+        let length = object.length();
+        let (status, range) = match outcome {
+            Outcome::Full => (StatusCode::OK, 0..length),
+            Outcome::Partial(range) => (StatusCode::PARTIAL_CONTENT, range),
+            Outcome::NotModified => {
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                describe(&mut response, object, etag);
+                return response;
+            }
+            Outcome::NotSatisfiable => {
+                let mut response = text(StatusCode::RANGE_NOT_SATISFIABLE, "no such range of the object");
+                set(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
+                return response;
+            }
+        };
+        let wanted = range.end - range.start;
+        let body = if *request.method() == Method::HEAD {
+            Body::absent(wanted)
+        } else {
+            let Some(slot) = Slot::take(&self.uploads, self.config.max_uploads, &self.metrics) else {
+                let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "all upload slots are taken");
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+                return response;
+            };
+            slot.body(object, range.clone())
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        if status == StatusCode::PARTIAL_CONTENT {
+            let value = format!("bytes {}-{}/{length}", range.start, range.end - 1);
+            set(&mut response, header::CONTENT_RANGE, &value);
+        }
+        describe(&mut response, object, etag);
+        response
+    }
+}
+
+impl Site for PeerSite {
+    type State = ();
+
+    async fn answer(&self, request: Request<Incoming>, _conn: Conn) -> Result<Response<Body>, Hangup> {
+        Ok(self.respond(&request))
+    }
+}
+
+/// A place among those who are sent something, given back with the body.
+struct Slot {
+    uploads: Arc<AtomicUsize>,
+    metrics: Metrics,
+    _active: InProgress,
+}
+
+impl Slot {
+    fn take(uploads: &Arc<AtomicUsize>, limit: usize, metrics: &Metrics) -> Option<Self> {
+        let room = |count: usize| (count < limit).then_some(count + 1);
+        uploads.fetch_update(Ordering::AcqRel, Ordering::Relaxed, room).ok()?;
+        Some(Self { uploads: uploads.clone(), metrics: metrics.clone(), _active: metrics.upload_started() })
+    }
+
+    fn body(self, object: &Arc<Object>, range: std::ops::Range<u64>) -> Body {
+        use futures_util::TryStreamExt as _;
+        let length = range.end - range.start;
+        let chunks =
+            object.chunks(range).inspect_ok(move |bytes| self.metrics.bytes_uploaded(bytes.len() as u64));
+        Body::stream(chunks, Some(length))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.uploads.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn describe(response: &mut Response<Body>, object: &Object, etag: HeaderValue) {
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, etag);
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
+    headers.insert(header::CACHE_CONTROL, forever);
+    set(response, header::HeaderName::from_static("repr-digest"), &repr_digest(&object.id()));
+}
+
+/// The entity tag of an object: its digest, in quotes.
+pub(super) fn etag(id: &Sha256) -> HeaderValue {
+    HeaderValue::try_from(format!("\"{id}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+}
+
+/// `Repr-Digest` (RFC 9530 section 3): a structured-field dictionary with the digest as a byte sequence.
+fn repr_digest(id: &Sha256) -> String {
+    use base64::Engine as _;
+    format!("sha-256=:{}:", base64::engine::general_purpose::STANDARD.encode(id.as_bytes()))
+}
+
+fn piece_list(object: &Object) -> String {
+    let geometry = object.geometry();
+    let message = PieceListMessage {
+        length: object.length(),
+        states: object.states().iter().map(|state| Some(state.to_bytes())).collect(),
+        have: PieceSet::all(geometry.pieces()).ranges(),
+    };
+    message.to_json()
+}
+
+fn root_document() -> String {
+    serde_json::json!({
+        "name": "aptpeer",
+        "version": env!("CARGO_PKG_VERSION"),
+        "protocol": PROTOCOL_VERSION,
+    })
+    .to_string()
+}
+
+fn json(document: String, head: bool) -> Response<Body> {
+    let body = if head { Body::absent(document.len() as u64) } else { Body::full(document) };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn not_held() -> Response<Body> {
+    text(StatusCode::NOT_FOUND, "not held here")
+}
+
+fn set(response: &mut Response<Body>, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}

@@ -1,0 +1,202 @@
+//! Release files: the only files of a repository that change under one name. Always asked of the mirror, never resumed,
+//! and read for what they teach.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::answer::{Origin, own, sign};
+use super::bypass::{APT_LIMIT, copy_head};
+use super::object::Named;
+use super::{Asked, ProxySite, status_of};
+use crate::debian::RepoUrl;
+use crate::digest::Sha256;
+use crate::download::Download;
+use crate::http::{Body, Hangup};
+use crate::index::{Index, Learned, Offer, Taught};
+use crate::mirror::{MirrorError, MirrorRequest, MirrorResponse, Resume, ResumingBody, RetryPolicy, Target};
+
+/// The longest Release that is read, in bytes; Debian's have 150 kB.
+const MAX_RELEASE: usize = 16 << 20;
+
+/// The most Release files whose date is remembered.
+const MAX_STAMPS: usize = 1024;
+
+/// Which of the files that sign a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReleasePart {
+    /// `InRelease`: hashes and signature in one.
+    Inline,
+    /// `Release`: hashes.
+    Plain,
+    /// `Release.gpg`: its signature.
+    Signature,
+}
+
+impl ReleasePart {
+    /// The part that a URL names by its last segment.
+    pub(super) fn of(url: &RepoUrl) -> Option<Self> {
+        match url.path().rsplit('/').next() {
+            Some("InRelease") => Some(Self::Inline),
+            Some("Release") => Some(Self::Plain),
+            Some("Release.gpg") => Some(Self::Signature),
+            _ => None,
+        }
+    }
+}
+
+/// The `Last-Modified` of the Release files that were read since the start, by URL.
+#[derive(Debug, Default)]
+pub(super) struct Stamps(Mutex<HashMap<String, HeaderValue>>);
+
+impl Stamps {
+    /// Whether a client that has the file of this date has what was read here.
+    fn is_current(&self, target: &Target, date: &HeaderValue) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&target.to_string()) == Some(date)
+    }
+
+    fn put(&self, target: &Target, date: Option<&HeaderValue>) {
+        let mut stamps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(date) = date else {
+            stamps.remove(&target.to_string());
+            return;
+        };
+        if stamps.len() < MAX_STAMPS || stamps.contains_key(&target.to_string()) {
+            stamps.insert(target.to_string(), date.clone());
+        }
+    }
+}
+
+impl ProxySite {
+    /// Answers with a Release file as the mirror has it now.
+    pub(super) async fn release(
+        &self,
+        asked: &Asked,
+        target: &Target,
+        url: &RepoUrl,
+        part: ReleasePart,
+    ) -> Result<Response<Body>, Hangup> {
+        match timeout(APT_LIMIT, self.fetch_release(asked, target)).await {
+            Ok(Ok((response, body))) => {
+                Ok(self.answer_release(asked, target, url, part, response, body).await)
+            }
+            Ok(Err(error)) => {
+                debug!(%target, %error, "a Release file could not be had");
+                Ok(own(status_of(&error), format!("{target}: {error}")))
+            }
+            Err(_) => Err(Hangup),
+        }
+    }
+
+    /// The mirror's answer, whole. A body that breaks off is asked for again from its start: the file may change at any
+    /// time.
+    async fn fetch_release(
+        &self,
+        asked: &Asked,
+        target: &Target,
+    ) -> Result<(MirrorResponse<()>, Bytes), MirrorError> {
+        let mut request = MirrorRequest::get(target.clone());
+        request.method = asked.method.clone();
+        request.cache_control = Some(HeaderValue::from_static("max-age=0"));
+        // The mirror may answer 304 only where this very file has been read here, or its hashes would stay unknown.
+        let since = asked.headers.get(header::IF_MODIFIED_SINCE);
+        request.if_modified_since = since.filter(|date| self.releases.is_current(target, date)).cloned();
+        let mut last_error = None;
+        for _ in 0..3 {
+            let response = self.mirror.open(request.clone(), Resume::Never, RetryPolicy::default()).await?;
+            match collect(response).await {
+                Ok(whole) => return Ok(whole),
+                Err(error) => last_error = Some(error),
+            }
+        }
+        Err(last_error.unwrap_or_else(|| MirrorError::unusable(&target.host, "a Release without an end")))
+    }
+
+    async fn answer_release(
+        &self,
+        asked: &Asked,
+        target: &Target,
+        url: &RepoUrl,
+        part: ReleasePart,
+        response: MirrorResponse<()>,
+        body: Bytes,
+    ) -> Response<Body> {
+        self.metrics.bytes_received(crate::metrics::Source::Mirror, body.len() as u64);
+        if response.status == StatusCode::OK && asked.method == Method::GET {
+            self.learn_release(target, url, part, body.clone(), response.last_modified.as_ref()).await;
+        }
+        let fresh = response.status == StatusCode::OK;
+        let unchanged = fresh
+            && response.last_modified.is_some()
+            && response.last_modified.as_ref() == asked.headers.get(header::IF_MODIFIED_SINCE);
+        let mut answer = Response::new(Body::empty());
+        copy_head(&response, answer.headers_mut());
+        *answer.status_mut() = if unchanged { StatusCode::NOT_MODIFIED } else { response.status };
+        *answer.body_mut() = match () {
+            () if unchanged || response.status == StatusCode::NOT_MODIFIED => Body::empty(),
+            () if asked.method == Method::HEAD => Body::absent(response.content_length.unwrap_or(0)),
+            () => Body::full(body),
+        };
+        sign(answer, Origin::Revalidated { status: response.status })
+    }
+
+    async fn learn_release(
+        &self,
+        target: &Target,
+        url: &RepoUrl,
+        part: ReleasePart,
+        body: Bytes,
+        date: Option<&HeaderValue>,
+    ) {
+        self.releases.put(target, None);
+        match self.index.learn_release(url, &body, Learned::Passing).await {
+            Ok(Taught::New | Taught::Same) if part != ReleasePart::Signature => {
+                self.releases.put(target, date);
+            }
+            Ok(taught) => debug!(%target, ?taught, "a Release file passed"),
+            Err(error) => debug!(%target, %error, "nothing was learnt from a Release file"),
+        }
+    }
+
+    /// Has an index read that is passing: requests for what it names wait until that is done. `whole`: it has passed.
+    pub(super) fn learn_index(&self, named: &Named, download: &Download, whole: bool) {
+        if !self.index.wants(&named.id) {
+            return;
+        }
+        let (index, id, download) = (self.index.clone(), named.id, download.clone());
+        if whole {
+            offer(&index, id, download);
+            return;
+        }
+        self.learning.spawn(async move {
+            if download.closed().await.is_ok() {
+                offer(&index, id, download);
+            }
+        });
+    }
+}
+
+fn offer(index: &Index, id: Sha256, download: Download) {
+    let open = move || download.read_whole().ok_or_else(|| std::io::Error::other("the index is not whole"));
+    let offered = index.offer_index(id, Box::new(open));
+    if offered == Offer::Full {
+        debug!(object = %id, "too many indexes wait to be read: this one is not");
+    }
+}
+
+async fn collect(response: MirrorResponse<ResumingBody>) -> Result<(MirrorResponse<()>, Bytes), MirrorError> {
+    let mut response = response;
+    let mut whole = BytesMut::new();
+    while let Some(bytes) = response.body.chunk().await? {
+        if whole.len() + bytes.len() > MAX_RELEASE {
+            return Err(MirrorError::unusable(&response.target.host, "a Release file beyond all bounds"));
+        }
+        whole.extend_from_slice(&bytes);
+    }
+    Ok((response.map(|_| ()), whole.freeze()))
+}

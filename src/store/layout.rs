@@ -1,0 +1,119 @@
+//! Where everything of the cache lies on disk: the only file that spells its paths.
+//!
+//! ```text
+//! <cache>/v1/objects/ab/<64 hex>          a whole, verified object, mode 0644, never changed; ab are its first digits
+//! <cache>/v1/partial/<64 hex>.<16 hex>    an assembly in progress, flock(2)ed by the process that owns it
+//! <cache>/v1/catalog.sqlite               what is known of every object (and SQLite's -wal and -shm beside it)
+//! ```
+//!
+//! The version in the directory changes when an older program could no longer live with what a newer one wrote. The
+//! directory `v1` itself is flock(2)ed while a process opens the catalog, so that two of them migrate one by one.
+
+use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::digest::Sha256;
+
+/// The paths below one cache directory.
+#[derive(Debug)]
+pub(super) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub(super) fn new(cache: &Path) -> Self {
+        Self { root: cache.join("v1") }
+    }
+
+    /// Makes the directories that are missing.
+    pub(super) fn create(&self) -> io::Result<()> {
+        fs::create_dir_all(self.objects())?;
+        fs::create_dir_all(self.partials())
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn objects(&self) -> PathBuf {
+        self.root.join("objects")
+    }
+
+    pub(super) fn partials(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
+    pub(super) fn catalog(&self) -> PathBuf {
+        self.root.join("catalog.sqlite")
+    }
+
+    /// The directory of the objects whose digest starts with `first`.
+    pub(super) fn shard(&self, first: u8) -> PathBuf {
+        self.objects().join(format!("{first:02x}"))
+    }
+
+    pub(super) fn object(&self, id: &Sha256) -> PathBuf {
+        self.shard(id.as_bytes()[0]).join(id.to_string())
+    }
+
+    /// A name for a new assembly of `id` that nobody else has.
+    pub(super) fn new_partial(&self, id: &Sha256) -> PathBuf {
+        // Every `RandomState` has keys of its own: random enough for a name, which is created exclusively anyway.
+        let random = RandomState::new().build_hasher().finish();
+        self.partials().join(format!("{id}.{random:016x}"))
+    }
+
+    /// Makes the directory that holds object `id`, surviving a power cut once this returns.
+    pub(super) fn create_shard(&self, id: &Sha256) -> io::Result<PathBuf> {
+        let shard = self.shard(id.as_bytes()[0]);
+        match fs::create_dir(&shard) {
+            Ok(()) => sync_directory(&self.objects())?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&shard)?,
+            Err(error) => return Err(error),
+        }
+        Ok(shard)
+    }
+}
+
+/// The object that a file of `shard` is, `None` for a name that the store never gives.
+pub(super) fn object_in_shard(shard: u8, name: &str) -> Option<Sha256> {
+    let id: Sha256 = name.parse().ok()?;
+    (id.as_bytes()[0] == shard && id.to_string() == name).then_some(id)
+}
+
+/// Makes the names in `directory` survive a power cut.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_found_under_the_name_it_was_given() {
+        let layout = Layout::new(Path::new("/cache"));
+        let id = Sha256::of(b"abc");
+        let path = layout.object(&id);
+        assert_eq!(path, Path::new(&format!("/cache/v1/objects/ba/{id}")));
+        assert_eq!(object_in_shard(0xba, path.file_name().unwrap().to_str().unwrap()), Some(id));
+    }
+
+    #[test]
+    fn names_the_store_never_gives_are_no_objects() {
+        let id = Sha256::of(b"abc").to_string();
+        assert_eq!(object_in_shard(0xbb, &id), None, "in the wrong directory");
+        assert_eq!(object_in_shard(0xba, &id.to_uppercase()), None);
+        assert_eq!(object_in_shard(0xba, "README"), None);
+    }
+
+    #[test]
+    fn partial_names_differ() {
+        let layout = Layout::new(Path::new("/cache"));
+        let id = Sha256::of(b"abc");
+        assert_ne!(layout.new_partial(&id), layout.new_partial(&id));
+    }
+}

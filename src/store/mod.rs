@@ -1,0 +1,342 @@
+//! What is on disk: whole objects by their SHA-256, assemblies in progress, and the catalog that knows them.
+//!
+//! - `layout`: where everything lies; the only file that spells paths.
+//! - `object`, `assembly`: an object to read, and one that is being put together; both are read through one mapping
+//!   (`mapping`), and what is kept open is bounded (`hot`).
+//! - `catalog`, `migrations`: SQLite.
+//! - `quota`: room for what comes, by evicting what was not used longest.
+//! - `import`, `verify`, `recover`: local files in, bytes looked at again, leftovers of a killed process out.
+//!
+//! Everything is synchronous. Looking an object up takes microseconds and never waits for a writer; whatever waits for
+//! the disk says so. Several processes may use one cache at a time.
+
+mod assembly;
+mod catalog;
+mod disk;
+mod error;
+mod hot;
+mod import;
+mod layout;
+mod mapping;
+mod migrations;
+mod object;
+mod quota;
+mod recover;
+mod verify;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::clock::unix_seconds;
+use crate::digest::Sha256;
+use crate::pieces::Geometry;
+
+use catalog::{Catalog, Durability};
+use disk::Stamp;
+use hot::Hot;
+use layout::Layout;
+use object::OpenError;
+
+pub use assembly::Assembly;
+pub use catalog::{Entry, Origin};
+pub use error::StoreError;
+pub use import::Imported;
+pub use object::{Object, ObjectReader};
+pub use quota::{Cleared, Stats};
+pub use recover::Recovery;
+pub use verify::{Verdict, Verification};
+
+/// How many objects' uses are remembered before they are written to the catalog. At 100 bytes each it is 400 KiB.
+const PENDING_USES: usize = 4096;
+
+/// Where a store lies and how large it may become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// The cache directory; the store makes it.
+    pub path: PathBuf,
+    /// The bytes of all objects together, those being assembled included.
+    pub max_size: u64,
+    /// The bytes to be left free on the file system.
+    pub min_free_space: u64,
+}
+
+/// The objects on disk. A clone is another handle to the same store; several processes may have one open.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+/// What the handles of one store, its assemblies and its objects share.
+struct Shared {
+    config: StoreConfig,
+    layout: Layout,
+    catalog: Catalog,
+    hot: Mutex<Hot>,
+    uses: Mutex<Uses>,
+    /// Held by whoever makes room, so that two of them do not count the same room.
+    room: Mutex<()>,
+    /// The bytes left for assemblies in memory.
+    memory: Arc<AtomicU64>,
+}
+
+/// Uses that are not in the catalog yet: order and time of each object's last one.
+#[derive(Default)]
+struct Uses {
+    next: u64,
+    pending: HashMap<Sha256, (u64, u64)>,
+}
+
+impl Store {
+    /// Opens the store at `config.path`, making what is missing and bringing the catalog up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::TooNew`] where a newer program wrote the catalog; else what the system or SQLite refused.
+    pub fn open(config: StoreConfig) -> Result<Self, StoreError> {
+        let layout = Layout::new(&config.path);
+        layout.create().map_err(StoreError::io("making", layout.root()))?;
+        let catalog = Catalog::open(&layout)?;
+        let shared = Shared {
+            config,
+            layout,
+            catalog,
+            hot: Mutex::new(Hot::new()),
+            uses: Mutex::default(),
+            room: Mutex::new(()),
+            memory: Arc::new(AtomicU64::new(assembly::MEMORY_LIMIT)),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The object `id`, `None` where the store does not have it (any longer: one whose file is gone, or of another
+    /// length, leaves the catalog here). The use is noted.
+    ///
+    /// # Errors
+    /// What the system or SQLite refused; the object may be there all the same.
+    pub fn get(&self, id: &Sha256) -> Result<Option<Arc<Object>>, StoreError> {
+        match self.shared.open_object(id) {
+            Ok(Some(object)) => {
+                self.shared.note_use(id)?;
+                Ok(Some(object))
+            }
+            Err(StoreError::Damaged { .. }) => Ok(None),
+            absent_or_failed => absent_or_failed,
+        }
+    }
+
+    /// Whether the catalog has object `id`.
+    pub fn contains(&self, id: &Sha256) -> bool {
+        self.length_of(id).is_some()
+    }
+
+    /// The length of object `id` in bytes, `None` where the catalog does not have it.
+    pub fn length_of(&self, id: &Sha256) -> Option<u64> {
+        self.shared.length_of(id)
+    }
+
+    /// The mirror's `Last-Modified` of object `id`, byte for byte.
+    pub fn last_modified(&self, id: &Sha256) -> Option<String> {
+        self.shared.catalog.read(|catalog| catalog::last_modified(catalog, id)).ok().flatten()
+    }
+
+    /// Every object, the least recently used first.
+    ///
+    /// # Errors
+    /// What SQLite refused.
+    pub fn list(&self) -> Result<Vec<Entry>, StoreError> {
+        self.save_uses()?;
+        self.shared.catalog.read(catalog::entries)
+    }
+
+    /// Starts to put object `id` together on disk: makes room for it, evicting what was not used longest, and
+    /// preallocates it. May wait for the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] where there is no room and none can be made.
+    pub fn assemble(&self, id: Sha256, geometry: Geometry) -> Result<Assembly, StoreError> {
+        let _alone = lock(&self.shared.room);
+        self.shared.make_room(geometry.length())?;
+        Assembly::on_disk(&self.shared, id, geometry)
+    }
+
+    /// Starts to put object `id` together in memory, where [`Store::assemble`] found no room: a full disk is no reason
+    /// to fail. It can be read while it grows, but not published.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] for an object beyond 16 MiB, or where such objects have 64 MiB already.
+    pub fn assemble_in_memory(&self, id: Sha256, geometry: Geometry) -> Result<Assembly, StoreError> {
+        Assembly::in_memory(&self.shared, &self.shared.memory, id, geometry)
+    }
+
+    /// Removes object `id`, also a pinned one; whether there was one.
+    ///
+    /// # Errors
+    /// What the system or SQLite refused.
+    pub fn remove(&self, id: &Sha256) -> Result<bool, StoreError> {
+        let removed = self.shared.catalog.write(Durability::Relaxed, |catalog| {
+            self.shared.unlink(id)?;
+            Ok(catalog::delete(catalog, id)?)
+        });
+        let _closed = lock(&self.shared.hot).remove(id);
+        removed
+    }
+
+    /// Keeps object `id` from eviction; whether there is such an object.
+    ///
+    /// # Errors
+    /// What SQLite refused.
+    pub fn pin(&self, id: &Sha256) -> Result<bool, StoreError> {
+        self.shared.catalog.write(Durability::Full, |catalog| Ok(catalog::set_pinned(catalog, id, true)?))
+    }
+
+    /// Lets object `id` be evicted again; whether there is such an object.
+    ///
+    /// # Errors
+    /// What SQLite refused.
+    pub fn unpin(&self, id: &Sha256) -> Result<bool, StoreError> {
+        self.shared.catalog.write(Durability::Full, |catalog| Ok(catalog::set_pinned(catalog, id, false)?))
+    }
+
+    /// Writes to the catalog which objects were used since the last time. Making room does so by itself; called once a
+    /// minute, it also tells other processes and survives a kill.
+    ///
+    /// # Errors
+    /// What SQLite refused; the uses are forgotten, which costs no more than their order.
+    pub fn save_uses(&self) -> Result<(), StoreError> {
+        self.shared.save_uses()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn length_of(&self, id: &Sha256) -> Option<u64> {
+        self.catalog.read(|catalog| catalog::length(catalog, id)).ok().flatten()
+    }
+
+    /// The object `id` from those kept open, or opened now.
+    fn open_object(self: &Arc<Self>, id: &Sha256) -> Result<Option<Arc<Object>>, StoreError> {
+        let kept = lock(&self.hot).get(id);
+        if let Some(object) = kept {
+            if object.is_current() {
+                return Ok(Some(object));
+            }
+            let _closed = lock(&self.hot).remove(id);
+        }
+        let opened = self.open_from_disk(id)?.map(Arc::new);
+        if let Some(object) = &opened {
+            self.keep_hot(Arc::clone(object));
+        }
+        Ok(opened)
+    }
+
+    /// The object `id`, opened now and kept by nobody else.
+    fn open_from_disk(self: &Arc<Self>, id: &Sha256) -> Result<Option<Object>, StoreError> {
+        let Some(record) = self.catalog.read(|catalog| catalog::record(catalog, id))? else {
+            return Ok(None);
+        };
+        let path = self.layout.object(id);
+        match Object::open(*id, record, &path, Arc::downgrade(self)) {
+            Ok(object) => Ok(Some(object)),
+            Err(OpenError::Damaged { stamp, what }) => Err(self.drop_damaged(*id, stamp, what)),
+            Err(OpenError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                self.forget_if_gone(id)?;
+                Ok(None)
+            }
+            Err(OpenError::Io(error)) => Err(StoreError::io("opening", &path)(error)),
+        }
+    }
+
+    fn keep_hot(&self, object: Arc<Object>) {
+        let _left = lock(&self.hot).insert(object);
+    }
+
+    /// Removes the row of an object whose file is gone. Under the catalog's lock nobody is between the two.
+    fn forget_if_gone(&self, id: &Sha256) -> Result<(), StoreError> {
+        let path = self.layout.object(id);
+        let forgotten = self.catalog.write(Durability::Relaxed, |catalog| {
+            Ok(path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+                && catalog::delete(catalog, id)?)
+        })?;
+        if forgotten {
+            tracing::info!(%id, "a cached object's file is gone");
+        }
+        Ok(())
+    }
+
+    /// Removes an object that turned out to be damaged, unless its file is by now another than the one that showed
+    /// `stamp`. Returns the error to be reported.
+    fn drop_damaged(&self, id: Sha256, stamp: Stamp, what: String) -> StoreError {
+        tracing::warn!(%id, what, "a cached object is damaged, dropping it");
+        let path = self.layout.object(&id);
+        let dropped = self.catalog.write(Durability::Relaxed, |catalog| {
+            if stamp.is_of(&path) {
+                self.unlink(&id)?;
+            }
+            if !path.exists() {
+                catalog::delete(catalog, &id)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = dropped {
+            tracing::warn!(%id, %error, "cannot drop a damaged object");
+        }
+        let _closed = lock(&self.hot).remove(&id);
+        StoreError::Damaged { id, what }
+    }
+
+    /// Removes the file of object `id`; one that is gone is removed.
+    fn unlink(&self, id: &Sha256) -> Result<(), StoreError> {
+        let path = self.layout.object(id);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("removing", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note_use(&self, id: &Sha256) -> Result<(), StoreError> {
+        let many = {
+            let mut uses = lock(&self.uses);
+            uses.next += 1;
+            let order = uses.next;
+            uses.pending.insert(*id, (order, unix_seconds()));
+            uses.pending.len() >= PENDING_USES
+        };
+        if many { self.save_uses() } else { Ok(()) }
+    }
+
+    fn save_uses(&self) -> Result<(), StoreError> {
+        let pending = std::mem::take(&mut lock(&self.uses).pending);
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let mut pending: Vec<_> = pending.into_iter().map(|(id, (order, when))| (order, id, when)).collect();
+        pending.sort_unstable();
+        self.catalog.write(Durability::Relaxed, |catalog| {
+            Ok(pending.iter().try_for_each(|(_, id, when)| catalog::touch(catalog, id, *when))?)
+        })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Err(error) = self.save_uses() {
+            tracing::debug!(%error, catalog = %self.catalog.path().display(), "the last uses are not saved");
+        }
+    }
+}
+
+/// A panic elsewhere leaves these maps and counters as good as they were.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

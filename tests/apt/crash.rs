@@ -4,11 +4,8 @@ use super::*;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
-
 use rustix::process::Signal;
 use support::mirror::{Fault, Rule};
-use support::wait_for;
 
 /// A repository whose one package takes three seconds at [`RATE`].
 fn one_large() -> Repository {
@@ -122,6 +119,7 @@ fn a_cached_object_that_changed_on_disk_never_reaches_apt() {
             let mut apt = through(&daemon, &mirror, &repository);
             apt.update().succeeded();
             apt.install(&all).succeeded();
+            until_cached(&daemon, &repository, &all);
             if restart {
                 daemon.terminate();
             }

@@ -18,6 +18,7 @@ mod wire;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use aptpeer::digest::Sha256;
 use support::apt::{Apt, Run};
@@ -25,6 +26,7 @@ use support::daemon::{Daemon, Setup};
 use support::http::{self, Response};
 use support::mirror::Mirror;
 use support::repository::{Package, Repository};
+use support::wait_for;
 
 /// A daemon that trusts the key of `repository`.
 fn trusting(repository: &Repository) -> Setup {
@@ -106,6 +108,17 @@ fn cached(daemon: &Daemon) -> Vec<Sha256> {
     let mut found: Vec<Sha256> = list.as_array().unwrap().iter().map(digest).collect();
     found.sort();
     found
+}
+
+/// Waits until these packages are in the cache: apt has their last bytes a moment before the disk does.
+#[track_caller]
+fn until_cached(daemon: &Daemon, repository: &Repository, names: &[&str]) {
+    let wanted = digests(repository, names);
+    let kept = wait_for(Duration::from_secs(30), || {
+        let cached = cached(daemon);
+        wanted.iter().all(|digest| cached.contains(digest)).then_some(())
+    });
+    assert!(kept.is_some(), "not all of {names:?} came into the cache");
 }
 
 /// Fails when the cache holds bytes that are not what they are called.

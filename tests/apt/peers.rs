@@ -10,7 +10,7 @@ fn second_node_gets_everything(repository: &Repository) {
     let apt = through(&first, &mirror, repository);
     apt.update().succeeded();
     apt.install(&all).succeeded();
-    apt.clean();
+    until_cached(&first, repository, &all);
 
     let second = trusting(repository).peer(first.peer()).start();
     let apt = through(&second, &mirror, repository);
@@ -52,6 +52,7 @@ fn an_answer_says_that_it_came_from_peers() {
     let apt = through(&first, &mirror, &repository);
     apt.update().succeeded();
     apt.install(&["native", "plain"]).succeeded();
+    until_cached(&first, &repository, &["native", "plain"]);
     let second = trusting(&repository).peer(first.peer()).start();
     through(&second, &mirror, &repository).update().succeeded();
     mirror.forget_records();
@@ -61,6 +62,7 @@ fn an_answer_says_that_it_came_from_peers() {
     assert_eq!(answer.status, 200, "{}", answer.head);
     assert_eq!(cache_status(&answer), "aptpeer; fwd=miss; fwd-status=200; detail=peers");
     assert!(answer.body == repository.bytes("native"));
+    until_cached(&second, &repository, &["native"]);
     let again = fetch(&second, &mirror, &native);
     assert_eq!(cache_status(&again), "aptpeer; hit");
     assert!(again.body == answer.body);
@@ -79,6 +81,7 @@ fn a_peer_has_what_the_mirror_has_no_more() {
     let apt = through(&first, &mirror, &repository);
     apt.update().succeeded();
     apt.install(&names(&repository)).succeeded();
+    until_cached(&first, &repository, &names(&repository));
     let second = trusting(&repository).peer(first.peer()).start();
     let apt = through(&second, &mirror, &repository);
     apt.update().succeeded();

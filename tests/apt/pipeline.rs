@@ -1,7 +1,5 @@
 //! apt asks for ten packages ahead on one connection; a mirror across the world is asked for all of them at once.
 
-use std::time::Duration;
-
 use super::*;
 use support::mirror::{Fault, Record, Rule};
 

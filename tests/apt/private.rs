@@ -17,6 +17,7 @@ fn leaves_no_trace(daemon: &Daemon) {
     kept.extend(files_below(&daemon.state()));
     kept.push(("log".into(), daemon.log().into_bytes()));
     for (name, bytes) in kept {
+        // Neither the password nor what it opens.
         for secret in [SECRET, BASIC, "pool/main", "dists/test"] {
             assert!(!contains(&bytes, secret), "{secret:?} is in {name}");
         }
@@ -108,6 +109,7 @@ fn repositories_over_tls_are_fetched_cached_and_shared() {
     apt.update().succeeded();
     apt.install(&all).succeeded();
     has(&apt, &repository, &all);
+    until_cached(&daemon, &repository, &all);
 
     // The prefix form is the same repository: it is all here.
     mirror.forget_records();

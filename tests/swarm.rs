@@ -246,6 +246,7 @@ impl World {
                     let who = self.source(source);
                     let source = self.sources[who].clone();
                     self.pieces.insert(fetch, (who, piece, start, expected));
+                    self.machine.handle_begun(fetch, self.now);
                     if source.dead {
                         self.at(self.now + source.latency, Event::PieceFails(fetch));
                     } else if !source.silent {

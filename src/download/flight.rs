@@ -225,7 +225,7 @@ impl Flight {
                         licence: licence.clone(),
                         canvas: self.canvas.clone(),
                         client: self.context.peers.clone(),
-                        places: self.context.places.clone(),
+                        queue: self.context.queue.clone(),
                         events: self.events.clone(),
                     };
                     let abort = self.tasks.spawn(task.run());
@@ -270,6 +270,7 @@ impl Flight {
             until: range.end,
             licence: licence.clone(),
             canvas: self.canvas.clone(),
+            queue: self.context.queue.clone(),
             events: self.events.clone(),
             offset: range.start,
             chain: ChainWalk::from_state(start),

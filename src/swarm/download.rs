@@ -40,7 +40,7 @@ pub(super) enum By {
 /// A fetch under way.
 #[derive(Debug)]
 pub(super) enum Fetch {
-    /// `held`: the peer has answered, and it is we who let the body wait.
+    /// `held`: it is we who let it wait, before it is asked or before its body is read.
     Piece {
         source: SourceId,
         piece: PieceIndex,
@@ -215,7 +215,7 @@ impl Download {
         }
     }
 
-    /// The driver reads the body of a fetch: the peer's time counts from now.
+    /// The driver asks the peer, or reads the body of its answer: the peer's time counts from now.
     pub fn handle_begun(&mut self, fetch: FetchId, now: Instant) {
         match self.fetches.get_mut(&fetch) {
             Some(Fetch::Piece { asked, progress, held, .. }) => {
@@ -403,7 +403,7 @@ impl Download {
     pub(super) fn order_piece(&mut self, source: SourceId, piece: PieceIndex, link: Link, now: Instant) {
         let fetch = self.fetch_id();
         let asked =
-            Fetch::Piece { source, piece, link, asked: now, progress: now, started: false, held: false };
+            Fetch::Piece { source, piece, link, asked: now, progress: now, started: false, held: true };
         self.fetches.insert(fetch, asked);
         let range = self.geometry().range(piece);
         self.orders.push_back(Order::FetchPiece {

@@ -176,17 +176,17 @@ impl Node {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
         }
         let page = {
-            let metrics = metrics.clone();
-            Box::new(move || into_response(status_page("/", &metrics)))
+            let (metrics, store) = (metrics.clone(), store.clone());
+            Box::new(move || into_response(status_page("/", &metrics, &store)))
         };
         let proxy_config = ProxyConfig { allow_clients: settings.proxy.allow_clients.clone() };
         let proxy_site =
             Arc::new(ProxySite::new(downloads.clone(), mirror, index, metrics.clone(), page, proxy_config));
         servers.spawn(serve(listeners.proxy, Limits::local(), proxy_site.clone(), shutdown.clone()));
         let status_site = {
-            let metrics = metrics.clone();
+            let (metrics, store) = (metrics.clone(), store.clone());
             Arc::new(move |request: Request<Incoming>, _conn: Conn| {
-                let response = answer_status(&request, &metrics);
+                let response = answer_status(&request, &metrics, &store);
                 async move { Ok::<_, Hangup>(response) }
             })
         };
@@ -300,15 +300,20 @@ async fn housekeeping(store: Store, metrics: Metrics, shutdown: CancellationToke
     }
 }
 
-fn status_page(path: &str, metrics: &Metrics) -> Page {
+fn status_page(path: &str, metrics: &Metrics, store: &Store) -> Page {
+    // Who looks wants to see the cache as it is now, not as it was a minute ago.
+    match tokio::task::block_in_place(|| store.stats()) {
+        Ok(stats) => metrics.set_cache(stats.bytes, stats.objects),
+        Err(error) => warn!(%error, "the size of the cache cannot be had"),
+    }
     status::respond(path, &View { metrics, now: clock::now(), health: &Health::Well })
 }
 
-fn answer_status(request: &Request<Incoming>, metrics: &Metrics) -> Response<Body> {
+fn answer_status(request: &Request<Incoming>, metrics: &Metrics, store: &Store) -> Response<Body> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only");
     }
-    let mut response = into_response(status_page(request.uri().path(), metrics));
+    let mut response = into_response(status_page(request.uri().path(), metrics, store));
     if *request.method() == Method::HEAD {
         let length = response.body().length().unwrap_or(0);
         *response.body_mut() = Body::absent(length);

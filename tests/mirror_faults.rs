@@ -196,6 +196,7 @@ fn config() -> MirrorConfig {
         apt_dir: None,
         upstream: UpstreamSetting::None,
         patience: Patience {
+            second_try: Duration::from_secs(60),
             connect: Duration::from_secs(2),
             first_byte: Duration::from_millis(400),
             stall: Duration::from_millis(400),
@@ -310,6 +311,18 @@ async fn a_silent_mirror_is_given_up_within_the_budget() {
     let error = get(&server, Resume::Never).await.unwrap_err();
     assert!(matches!(error, MirrorError::Stalled { .. }), "{error:?}");
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_mirror_that_lost_the_request_is_asked_a_second_time_beside_the_first() {
+    let server =
+        Faulty::start(|n, _| if n == 1 { Act::Stall(String::new()) } else { Act::Send(ok("good")) }).await;
+    let patience = Patience { second_try: Duration::from_millis(50), first_byte: SOON, ..config().patience };
+    let mirror = Mirror::new(MirrorConfig { patience, ..config() }).unwrap();
+    let request = MirrorRequest::get(server.url("/file"));
+    let mut response = soon(mirror.open(request, Resume::Never, RetryPolicy::default())).await.unwrap();
+    assert_eq!(response.body.chunk().await.unwrap().unwrap(), "good");
+    assert_eq!(server.asked().len(), 2);
 }
 
 #[tokio::test]
@@ -678,7 +691,7 @@ fn authority() -> (String, TlsAcceptor) {
     let key = rcgen::KeyPair::generate().unwrap();
     let names = vec!["mirror.example.org".to_owned(), "127.0.0.1".to_owned()];
     let cert = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -62,19 +62,26 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Fa
 
 fn parse(text: &str) -> Result<What, Failure> {
     if text.contains("://") {
-        return Target::parse(text).map(What::Url).map_err(|error| Failure::Usage(format!("{text}: {error}")));
+        return Target::parse(text)
+            .map(What::Url)
+            .map_err(|error| Failure::Usage(format!("{text}: {error}")));
     }
     text.parse().map(What::Hash).map_err(|error| Failure::Usage(format!("{error}; give a SHA-256 or a URL")))
 }
 
-async fn get(what: &What, arguments: &Arguments, settings: &Settings, context: &mut Context) -> Result<(), Failure> {
+async fn get(
+    what: &What,
+    arguments: &Arguments,
+    settings: &Settings,
+    context: &mut Context,
+) -> Result<(), Failure> {
     let providers = providers(arguments, settings).await?;
     let client = PeerClient::new();
     let mirror = Mirror::new(daemon::mirror_config(settings, Vec::new()))
         .map_err(|error| Failure::Work(error.to_string()))?;
     let want = match what {
         What::Hash(id) => want_by_hash(*id, &client, &providers).await?,
-        What::Url(target) => want_by_url(target, settings, &mirror).await?,
+        What::Url(target) => want_by_url(target, settings).await?,
     };
     let place = Place::of(arguments, what)?;
     let work = WorkFolder::beside(&place)?;
@@ -140,7 +147,8 @@ fn show_progress(download: &Download) {
     let tally = download.tally();
     let (have, length) = (tally.peers + tally.mirror, download.length().max(1));
     let percent = have.min(length) * 100 / length;
-    let from = format!("{} from peers, {} from the mirror", rounded_bytes(tally.peers), rounded_bytes(tally.mirror));
+    let from =
+        format!("{} from peers, {} from the mirror", rounded_bytes(tally.peers), rounded_bytes(tally.mirror));
     let _ = write!(io::stderr(), "\r{percent:3} % of {}: {from}   ", rounded_bytes(download.length()));
 }
 
@@ -166,13 +174,10 @@ async fn want_by_hash(id: Sha256, client: &PeerClient, providers: &[Provider]) -
     Ok(Want { id, length, mirror: None, name: id.to_string() })
 }
 
-async fn want_by_url(target: &Target, settings: &Settings, mirror: &Mirror) -> Result<Want, Failure> {
-    let _ = (settings, mirror);
-    let index = daemon::read_lists(settings).await.map_err(|error| Failure::Work(error.to_string()))?;
-    let known = index.and_then(|index| {
-        let url = crate::debian::RepoUrl::new(&target.authority(), target.path_and_query.path()).ok()?;
-        index.lookup(&url)
-    });
+async fn want_by_url(target: &Target, settings: &Settings) -> Result<Want, Failure> {
+    let index = daemon::read_lists(settings).await;
+    let url = crate::debian::RepoUrl::new(&target.authority(), target.path_and_query.path());
+    let known = url.ok().and_then(|url| index.lookup(&url));
     let Some((id, length)) = known.and_then(|known| Some((known.id, known.length?))) else {
         return Err(Failure::Work(format!(
             "{target}: no index in {} names this file, so its hash is not known: run `apt-get update`, or give its SHA-256",

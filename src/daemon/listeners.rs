@@ -46,7 +46,8 @@ impl Listeners {
 
 fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, DaemonError> {
     let failed = |source| DaemonError::Listen { address, key, source };
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
     // [::] and 0.0.0.0 are two listeners, so that each says what it is.
     if address.is_ipv6() {
         socket.set_only_v6(true).map_err(failed)?;

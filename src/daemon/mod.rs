@@ -24,7 +24,7 @@ use crate::config::{Prefer, Settings, Signatures, UpstreamProxy};
 use crate::discovery::{Discovery, Fixed};
 use crate::download::{Downloads, DownloadsConfig};
 use crate::http::{Body, Conn, Hangup, Limits, serve, text};
-use crate::index::{Index, IndexConfig, IndexError, Verify};
+use crate::index::{self, Index, Verification};
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, MirrorConfig, MirrorConfigError, Pattern, UpstreamSetting};
 use crate::peer::{PeerClient, PeerSite, PeerSiteConfig};
@@ -35,6 +35,9 @@ use crate::swarm;
 
 /// How often the daemon writes down what it only remembered, and looks at the size of the cache.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// How long a command that works once reads apt's lists.
+const LISTS_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -68,9 +71,6 @@ pub enum DaemonError {
     /// The mirror client.
     #[error(transparent)]
     Mirror(#[from] MirrorConfigError),
-    /// The index.
-    #[error(transparent)]
-    Index(#[from] IndexError),
 }
 
 /// A node that is set up and bound, not yet serving.
@@ -97,7 +97,7 @@ impl Node {
         let store = open_store(&settings)?;
         let listeners = Listeners::bind(&settings).await?;
         let mirror = Mirror::new(mirror_config(&settings, listeners.all()))?;
-        let index = open_index(&settings, &store)?;
+        let index = open_index(&settings, &store);
         let fixed = Arc::new(Fixed::new(settings.network.peers.iter().map(ToString::to_string).collect()));
         let discovery = std::iter::once(fixed.clone() as Arc<dyn Discovery>).chain(more).collect();
         let config = DownloadsConfig {
@@ -108,8 +108,14 @@ impl Node {
                 Prefer::Offload => swarm::Prefer::Offload,
             },
         };
-        let downloads =
-            Downloads::new(store.clone(), mirror.clone(), PeerClient::new(), discovery, metrics.clone(), config);
+        let downloads = Downloads::new(
+            store.clone(),
+            mirror.clone(),
+            PeerClient::new(),
+            discovery,
+            metrics.clone(),
+            config,
+        );
         let record = Record::new(&listeners);
         Ok(Self { settings, listeners, record, store, index, mirror, downloads, fixed, metrics })
     }
@@ -139,7 +145,8 @@ impl Node {
         tasks.spawn(housekeeping(store.clone(), metrics.clone(), quiet.clone()));
 
         let mut servers = JoinSet::new();
-        let peer_config = PeerSiteConfig { max_uploads: settings.transfer.max_concurrent_uploads.get() as usize };
+        let peer_config =
+            PeerSiteConfig { max_uploads: settings.transfer.max_concurrent_uploads.get() as usize };
         let peer_site = Arc::new(PeerSite::new(store.clone(), metrics.clone(), peer_config));
         for listener in listeners.peers {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
@@ -191,41 +198,36 @@ fn open_store(settings: &Settings) -> Result<Store, DaemonError> {
     Store::open(config).map_err(|source| DaemonError::Store { path, source })
 }
 
-fn open_index(settings: &Settings, store: &Store) -> Result<Index, DaemonError> {
-    let store = store.clone();
-    let config = IndexConfig {
+fn open_index(settings: &Settings, store: &Store) -> Index {
+    let index = Index::new(index::Options {
         lists_dir: settings.mirrors.lists_dir.clone(),
-        state_dir: Some(settings.state.path.join("indexes")),
+        state_dir: Some(settings.state.path.clone()),
         keyrings: settings.mirrors.keyrings.clone(),
-        verify: match settings.mirrors.verify_signatures {
-            Signatures::Auto => Verify::Auto,
-            Signatures::Enforce => Verify::Enforce,
-            Signatures::Off => Verify::Off,
+        verification: match settings.mirrors.verify_signatures {
+            Signatures::Auto => Verification::Auto,
+            Signatures::Enforce => Verification::Enforce,
+            Signatures::Off => Verification::Off,
         },
-        stored: Some(Arc::new(move |id| {
-            let object = store.get(id).ok()??;
-            Some(Box::new(object.reader()) as Box<dyn io::Read + Send>)
-        })),
-    };
-    Ok(Index::open(config)?)
+    });
+    let store = store.clone();
+    index.replay(Box::new(move |id| {
+        let object = store.get(id).ok()??;
+        Some(Box::new(object.reader()) as Box<dyn io::Read + Send>)
+    }));
+    index
 }
 
-/// What apt's own lists say, read now; `None` where `mirrors.lists_dir` is off.
-///
-/// # Errors
-/// Where they cannot be read.
-pub async fn read_lists(settings: &Settings) -> Result<Option<Index>, IndexError> {
-    let Some(lists_dir) = settings.mirrors.lists_dir.clone() else { return Ok(None) };
-    let config = IndexConfig {
-        lists_dir: Some(lists_dir),
-        state_dir: None,
-        keyrings: Vec::new(),
-        verify: Verify::Off,
-        stored: None,
+/// What apt's own lists say, read now; nothing where `mirrors.lists_dir` is off.
+pub async fn read_lists(settings: &Settings) -> Index {
+    let lists_dir = settings.mirrors.lists_dir.clone();
+    let index = Index::new(index::Options { lists_dir, ..index::Options::default() });
+    let shutdown = CancellationToken::new();
+    let read = async {
+        index.settled(LISTS_LIMIT).await;
+        shutdown.cancel();
     };
-    let index = Index::open(config)?;
-    index.refresh().await;
-    Ok(Some(index))
+    tokio::join!(index.clone().run(shutdown.clone()), read);
+    index
 }
 
 /// What the settings say of mirrors. `own` are addresses where we listen ourselves.

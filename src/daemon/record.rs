@@ -48,7 +48,11 @@ impl Record {
     pub fn reachable_peer(&self) -> Option<SocketAddr> {
         let mut address = *self.peers.first()?;
         if address.ip().is_unspecified() {
-            address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() });
+            address.set_ip(if address.is_ipv4() {
+                [127, 0, 0, 1].into()
+            } else {
+                [0, 0, 0, 0, 0, 0, 0, 1].into()
+            });
         }
         Some(address)
     }

@@ -149,8 +149,8 @@ impl FromStr for RepoUrl {
             Some((scheme, rest)) if is_scheme(scheme) => rest,
             _ => url,
         };
-        let (authority, path) = rest.split_once('/').ok_or(PathError("it names no file"))?;
-        Self::new(authority, path)
+        let slash = rest.find('/').ok_or(PathError("it names no file"))?;
+        Self::new(&rest[..slash], &rest[slash..])
     }
 }
 
@@ -372,7 +372,8 @@ mod tests {
             let _ = RepoPath::from_name(&text);
             if let Ok(url) = RepoUrl::new("h", &path) {
                 prop_assert!(url.path().split('/').all(|s| s != "." && s != ".."));
-                prop_assert!(url.ancestors().all(|(dir, rest)| format!("{dir}/{rest}") == url.as_str()));
+                let whole = url.ancestors().all(|(above, below)| [above, below].join("/") == url.as_str());
+                prop_assert!(whole);
             }
         }
 

@@ -62,7 +62,12 @@ impl Canvas {
     }
 
     /// Puts a linked piece into the object.
-    pub(super) fn commit(&self, piece: PieceIndex, bytes: &[u8], licence: &Licence) -> Result<Written, StoreError> {
+    pub(super) fn commit(
+        &self,
+        piece: PieceIndex,
+        bytes: &[u8],
+        licence: &Licence,
+    ) -> Result<Written, StoreError> {
         let _guard = self.lock(piece);
         if licence.is_revoked() {
             return Ok(Written::Cancelled);

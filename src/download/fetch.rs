@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
 use super::canvas::{Canvas, Licence, Written};
 use super::origin::{OriginBody, OriginError};
 use crate::clock;
@@ -12,6 +10,8 @@ use crate::peer::{PeerBody, PeerClient, PeerError};
 use crate::pieces::{ChainWalk, End, PieceIndex, State};
 use crate::store::StoreError;
 use crate::swarm::{FetchId, PeerFault};
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc};
 
 /// How much of a walk is collected before it is written: large writes cost a fraction of small ones.
 const WRITE: usize = 1 << 20;
@@ -100,7 +100,10 @@ impl PieceFetch {
         let geometry = self.canvas.geometry();
         let range = geometry.range(self.piece);
         let asked = clock::now();
-        let mut body = self.client.open(self.peer, self.canvas.assembly().id(), range.clone(), geometry.length()).await?;
+        let mut body = self
+            .client
+            .open(self.peer, self.canvas.assembly().id(), range.clone(), geometry.length())
+            .await?;
         let length = range.end - range.start;
         let mut buffer = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         let mut walk = ChainWalk::from_state(self.start);
@@ -115,7 +118,8 @@ impl PieceFetch {
         if end != Some(self.expected) {
             return Err(end.map_or_else(|| Stopped::Peer(PeerError::NotHeld), Stopped::Led));
         }
-        let written = write(|| self.canvas.commit(self.piece, &buffer, &self.licence)).map_err(Stopped::Disk)?;
+        let written =
+            write(|| self.canvas.commit(self.piece, &buffer, &self.licence)).map_err(Stopped::Disk)?;
         if written == Written::Cancelled {
             return Err(Stopped::Cancelled);
         }
@@ -221,14 +225,16 @@ impl WalkFetch {
             let (now, later) = rest.split_at(room.min(rest.len()));
             rest = later;
             self.chain.update(now);
-            let written = write(|| self.canvas.paint(piece, self.offset, now, &self.licence)).map_err(WalkStop::Disk)?;
+            let written = write(|| self.canvas.paint(piece, self.offset, now, &self.licence))
+                .map_err(WalkStop::Disk)?;
             match written {
                 Written::Cancelled => return Err(WalkStop::Cancelled),
                 Written::Skipped => self.whole = false,
                 Written::Done => {}
             }
             self.offset += now.len() as u64;
-            let progress = Event::Progress { fetch: self.fetch, offset: self.offset, bytes: now.len() as u64 };
+            let progress =
+                Event::Progress { fetch: self.fetch, offset: self.offset, bytes: now.len() as u64 };
             self.tell(progress).await;
             if self.offset == geometry.range(piece).end {
                 self.end_piece(piece).await;

@@ -177,10 +177,13 @@ impl Flight {
         }
         let states = self.machine.ledger().inner_states().unwrap_or_default();
         let (canvas, last_modified) = (self.canvas.clone(), self.last_modified.take());
-        let kept = tokio::task::spawn_blocking(move || canvas.assembly().publish(states, last_modified)).await;
+        let kept =
+            tokio::task::spawn_blocking(move || canvas.assembly().publish(states, last_modified)).await;
         match kept {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(object = %self.shared.want.id, %error, "a finished object could not be kept"),
+            Ok(Err(error)) => {
+                warn!(object = %self.shared.want.id, %error, "a finished object could not be kept")
+            }
             Err(error) => warn!(object = %self.shared.want.id, %error, "keeping a finished object failed"),
         }
     }
@@ -226,8 +229,13 @@ impl Flight {
                         events: self.events.clone(),
                     };
                     let abort = self.tasks.spawn(task.run());
-                    let running =
-                        Running { licence, pieces: piece..piece + 1, abort, source: Some(source), walk: false };
+                    let running = Running {
+                        licence,
+                        pieces: piece..piece + 1,
+                        abort,
+                        source: Some(source),
+                        walk: false,
+                    };
                     self.running.insert(fetch, running);
                 }
                 Order::Walk { fetch, walker, range, start } => self.start_walk(fetch, walker, range, start),
@@ -288,7 +296,8 @@ impl Flight {
             }
             Walker::Peer(source) => {
                 let Some(peer) = self.peers.get(&source).copied() else { return };
-                let (client, id, events) = (self.context.peers.clone(), self.shared.want.id, self.events.clone());
+                let (client, id, events) =
+                    (self.context.peers.clone(), self.shared.want.id, self.events.clone());
                 self.tasks.spawn(async move {
                     match client.open(peer, id, range, geometry.length()).await {
                         Ok(body) => walk.run(Stream::Peer(Box::new(body))).await,

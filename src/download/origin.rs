@@ -5,7 +5,9 @@ use std::ops::Range;
 use bytes::{Buf as _, Bytes};
 use hyper::StatusCode;
 
-use crate::mirror::{Mirror, MirrorError, MirrorRequest, MirrorResponse, Resume, ResumingBody, RetryPolicy, Target, Wanted};
+use crate::mirror::{
+    Mirror, MirrorError, MirrorRequest, MirrorResponse, Resume, ResumingBody, RetryPolicy, Target, Wanted,
+};
 
 /// Why the mirror gives nothing of an object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +83,8 @@ pub(super) async fn open(
         return Err(OriginError::Answered(response.status));
     }
     check_length(&response, length)?;
-    let last_modified = response.last_modified.as_ref().and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let last_modified =
+        response.last_modified.as_ref().and_then(|value| value.to_str().ok()).map(str::to_owned);
     let skip = range.start.saturating_sub(response.body.position());
     Ok(OpenOrigin { body: OriginBody { body: response.body, skip }, last_modified })
 }

@@ -16,7 +16,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Mutex;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
@@ -80,6 +80,8 @@ pub struct Patience {
     pub connect: Duration,
     /// For the head of an answer, redirects and connections included.
     pub first_byte: Duration,
+    /// For the head of an answer, before a second request is sent beside the first.
+    pub second_try: Duration,
     /// For the next bytes of a body.
     pub stall: Duration,
     /// For a body that can be resumed to come at 1 KiB/s or more, counted while we wait for it.
@@ -90,7 +92,9 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            first_byte: Duration::from_secs(20),
+            // apt waits 30 s.
+            first_byte: Duration::from_secs(28),
+            second_try: Duration::from_secs(8),
             stall: Duration::from_secs(10),
             slow: Duration::from_secs(20),
         }
@@ -378,7 +382,7 @@ fn trust(ca_file: Option<PathBuf>) -> Result<ClientConfig, MirrorConfigError> {
         });
         own.map_err(|why| MirrorConfigError::CaFile { path, why })?;
     }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();

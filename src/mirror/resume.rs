@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
@@ -71,11 +72,32 @@ impl Mirror {
         deadline: Instant,
     ) -> Result<MirrorResponse<MirrorBody>, MirrorError> {
         let started = clock::now();
-        let fetched = tokio::time::timeout_at(deadline.into(), self.fetch(request)).await;
+        let fetched = tokio::time::timeout_at(deadline.into(), self.fetch_twice(request)).await;
         fetched.unwrap_or_else(|_| {
             let host = request.target.host.to_string();
             Err(MirrorError::Stalled { host, during: clock::now() - started })
         })
+    }
+
+    /// One attempt, with a second one beside it when the first gets no answer for a while: a slow mirror keeps its time,
+    /// and one that has lost the request is asked again before apt hangs up.
+    async fn fetch_twice(&self, request: &MirrorRequest) -> Result<MirrorResponse<MirrorBody>, MirrorError> {
+        let mut first = pin!(self.fetch(request));
+        if let Ok(fetched) = tokio::time::timeout(self.patience().second_try, first.as_mut()).await {
+            return fetched;
+        }
+        debug!(host = %request.target.host, "no answer for long: asking a second time");
+        let mut second = pin!(self.fetch(request));
+        tokio::select! {
+            fetched = first.as_mut() => match fetched {
+                Ok(response) => Ok(response),
+                Err(_) => second.await,
+            },
+            fetched = second.as_mut() => match fetched {
+                Ok(response) => Ok(response),
+                Err(_) => first.await,
+            },
+        }
     }
 
     /// When to ask again after `error`, if at all.

@@ -21,7 +21,7 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             hard_budget: Duration::from_secs(7),
-            stall_budget: Duration::from_secs(20),
+            stall_budget: Duration::from_secs(28),
             // A connection kept too long fails at once, and a new one helps at once.
             first_pause: Duration::from_millis(50),
             longest_pause: Duration::from_secs(2),

@@ -126,12 +126,19 @@ impl PeerClient {
     ///
     /// # Errors
     /// [`PeerError::Fault`] for anything that is not a list of this object's shape.
-    pub async fn list(&self, peer: SocketAddr, id: Sha256, geometry: Geometry) -> Result<ListAnswer, PeerError> {
+    pub async fn list(
+        &self,
+        peer: SocketAddr,
+        id: Sha256,
+        geometry: Geometry,
+    ) -> Result<ListAnswer, PeerError> {
         let mut response = self.send(Method::GET, peer, &wire::pieces_path(&id), None).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(ListAnswer::None),
-            status => return Err(PeerError::new(PeerFault::ServerError, format!("{status} for the piece list"))),
+            status => {
+                return Err(PeerError::new(PeerFault::ServerError, format!("{status} for the piece list")));
+            }
         }
         let mut json = Vec::new();
         while let Some(bytes) = next_bytes(response.body_mut()).await? {
@@ -143,7 +150,11 @@ impl PeerClient {
         let bad = |detail: String| PeerError::new(PeerFault::BadList, detail);
         let message = PieceListMessage::from_json(&json).map_err(|problem| bad(problem.to_string()))?;
         if message.length != geometry.length() {
-            return Err(bad(format!("a list for {} bytes, the object has {}", message.length, geometry.length())));
+            return Err(bad(format!(
+                "a list for {} bytes, the object has {}",
+                message.length,
+                geometry.length()
+            )));
         }
         let states = message.states.iter().map(|state| state.as_ref().map(State::from_bytes)).collect();
         let list = PieceList::new(geometry, states).map_err(|wrong| bad(wrong.to_string()))?;
@@ -174,7 +185,10 @@ impl PeerClient {
             }
             StatusCode::PARTIAL_CONTENT => {
                 let expected = format!("bytes {}-{}/{length}", range.start, range.end.saturating_sub(1));
-                let got = response.headers().get(header::CONTENT_RANGE).and_then(|value| HeaderValue::to_str(value).ok());
+                let got = response
+                    .headers()
+                    .get(header::CONTENT_RANGE)
+                    .and_then(|value| HeaderValue::to_str(value).ok());
                 if got.map(str::trim) != Some(&expected) {
                     let detail = format!("Content-Range {got:?} instead of {expected:?}");
                     return Err(PeerError::new(PeerFault::WrongRange, detail));
@@ -182,11 +196,15 @@ impl PeerClient {
                 expect(promised, wanted, "a range")?;
                 Ok(PeerBody { body: response.into_body(), left: wanted, cut: false })
             }
-            StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::GONE => Err(PeerError::NotHeld),
+            StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::GONE => {
+                Err(PeerError::NotHeld)
+            }
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 Err(PeerError::new(PeerFault::ServerError, status.to_string()))
             }
-            status => Err(PeerError::new(PeerFault::WrongRange, format!("{status} to a request for {range:?}"))),
+            status => {
+                Err(PeerError::new(PeerFault::WrongRange, format!("{status} to a request for {range:?}")))
+            }
         }
     }
 }

@@ -137,7 +137,8 @@ impl Slot {
     fn body(self, object: Arc<Object>, range: std::ops::Range<u64>) -> Body {
         use futures_util::TryStreamExt as _;
         let length = range.end - range.start;
-        let chunks = object.chunks(range).inspect_ok(move |bytes| self.metrics.bytes_uploaded(bytes.len() as u64));
+        let chunks =
+            object.chunks(range).inspect_ok(move |bytes| self.metrics.bytes_uploaded(bytes.len() as u64));
         Body::stream(chunks, Some(length))
     }
 }

@@ -17,7 +17,11 @@ pub(super) const APT_LIMIT: Duration = Duration::from_secs(28);
 
 impl ProxySite {
     /// Hands a file through as the mirror gives it.
-    pub(super) async fn pass_through(&self, asked: &Asked, target: &Target) -> Result<Response<Body>, Hangup> {
+    pub(super) async fn pass_through(
+        &self,
+        asked: &Asked,
+        target: &Target,
+    ) -> Result<Response<Body>, Hangup> {
         let request = request_like(asked, target);
         let opened = self.mirror.open(request, Resume::IfUnchanged, RetryPolicy::default());
         match timeout(APT_LIMIT, opened).await {
@@ -32,7 +36,11 @@ impl ProxySite {
     }
 
     /// Hands a file through for a client with credentials. Nothing of it is kept, shared or written to the log.
-    pub(super) async fn pass_through_privately(&self, asked: &Asked, target: &Target) -> Result<Response<Body>, Hangup> {
+    pub(super) async fn pass_through_privately(
+        &self,
+        asked: &Asked,
+        target: &Target,
+    ) -> Result<Response<Body>, Hangup> {
         let mut request = request_like(asked, target);
         request.authorization = asked.headers.get(header::AUTHORIZATION).cloned();
         let opened = self.mirror.open(request, Resume::IfUnchanged, RetryPolicy::default());
@@ -101,7 +109,8 @@ pub(super) fn copy_head<B>(response: &MirrorResponse<B>, headers: &mut HeaderMap
     put(header::CONTENT_TYPE, response.content_type.clone());
     put(header::CONTENT_ENCODING, response.content_encoding.clone());
     put(header::WWW_AUTHENTICATE, response.www_authenticate.clone());
-    let range = response.content_range.as_ref().and_then(|range| HeaderValue::try_from(range.to_string()).ok());
+    let range =
+        response.content_range.as_ref().and_then(|range| HeaderValue::try_from(range.to_string()).ok());
     put(header::CONTENT_RANGE, range);
 }
 

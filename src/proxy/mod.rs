@@ -95,7 +95,11 @@ impl ProxySite {
         self.config.allow_clients.iter().any(|network| network.contains(&client))
     }
 
-    async fn respond(&self, request: Request<Incoming>, conn: &Conn<Foreseen>) -> Result<Response<Body>, Hangup> {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        conn: &Conn<Foreseen>,
+    ) -> Result<Response<Body>, Hangup> {
         let at = clock::now();
         if !self.admits(conn) {
             let text = format!("{} may not use this proxy: see proxy.allow_clients", conn.remote.ip());
@@ -119,7 +123,12 @@ impl ProxySite {
         }
     }
 
-    async fn file(&self, asked: &Asked, target: &Target, conn: &Conn<Foreseen>) -> Result<Response<Body>, Hangup> {
+    async fn file(
+        &self,
+        asked: &Asked,
+        target: &Target,
+        conn: &Conn<Foreseen>,
+    ) -> Result<Response<Body>, Hangup> {
         let url = match RepoUrl::new(&target.authority(), target.path_and_query.path()) {
             Ok(url) => url,
             Err(error) => return Ok(own(StatusCode::BAD_REQUEST, error.to_string())),
@@ -133,16 +142,23 @@ impl ProxySite {
         };
         let answer = self.object(asked, target, &named).await;
         conn.state.forget(&named);
-        if named.kind == Kind::Index {
-            self.learn_index(target, &url, &named);
-        }
         answer
     }
 
-    /// What an index says of a file, once the indexes that are being read have been.
+    /// What an index says of a file.
+    ///
+    /// A Release names its indexes once it has passed. What Packages and Sources name is looked up when all that is
+    /// being read has been read, so that a package is known right after its index came, and never by an index that has
+    /// just been replaced.
     async fn named(&self, url: &RepoUrl) -> Option<Named> {
-        self.index.settled(INDEX_PATIENCE).await;
-        self.look_up(url)
+        self.index.refresh();
+        match self.look_up(url) {
+            Some(named) if named.kind == Kind::Index => Some(named),
+            _ => {
+                self.index.settled(INDEX_PATIENCE).await;
+                self.look_up(url)
+            }
+        }
     }
 
     fn look_up(&self, url: &RepoUrl) -> Option<Named> {
@@ -154,7 +170,11 @@ impl ProxySite {
 impl Site for ProxySite {
     type State = Foreseen;
 
-    async fn answer(&self, request: Request<Incoming>, conn: Conn<Foreseen>) -> Result<Response<Body>, Hangup> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        conn: Conn<Foreseen>,
+    ) -> Result<Response<Body>, Hangup> {
         // Boxed: the futures below are large, and most connections are idle most of the time.
         Box::pin(self.respond(request, &conn)).await
     }
@@ -167,6 +187,7 @@ impl Site for ProxySite {
         let Ok(uri) = head.target.parse() else { return };
         let Ok(Route::File(target)) = route(&head.method, &uri, &head.headers) else { return };
         let Ok(url) = RepoUrl::new(&target.authority(), target.path_and_query.path()) else { return };
+        self.index.refresh();
         let Some(named) = self.look_up(&url).filter(|named| named.kind == Kind::File) else { return };
         if let Ok(download) = self.downloads.open(Self::want(&target, &named)) {
             conn.state.remember(download);

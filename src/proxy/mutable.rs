@@ -15,9 +15,10 @@ use super::bypass::{APT_LIMIT, copy_head};
 use super::object::Named;
 use super::{Asked, ProxySite, status_of};
 use crate::debian::RepoUrl;
-use crate::download::Want;
+use crate::digest::Sha256;
+use crate::download::Download;
 use crate::http::{Body, Hangup};
-use crate::index::Learned;
+use crate::index::{Index, Learned, Offer, Taught};
 use crate::mirror::{MirrorError, MirrorRequest, MirrorResponse, Resume, ResumingBody, RetryPolicy, Target};
 
 /// The longest Release that is read, in bytes; Debian's have 150 kB.
@@ -81,7 +82,9 @@ impl ProxySite {
         part: ReleasePart,
     ) -> Result<Response<Body>, Hangup> {
         match timeout(APT_LIMIT, self.fetch_release(asked, target)).await {
-            Ok(Ok((response, body))) => Ok(self.answer_release(asked, target, url, part, response, body).await),
+            Ok(Ok((response, body))) => {
+                Ok(self.answer_release(asked, target, url, part, response, body).await)
+            }
             Ok(Err(error)) => {
                 debug!(%target, %error, "a Release file could not be had");
                 Ok(own(status_of(&error), format!("{target}: {error}")))
@@ -150,35 +153,37 @@ impl ProxySite {
         body: Bytes,
         date: Option<&HeaderValue>,
     ) {
-        match self.index.learn_release(url, body, Learned::Passing).await {
-            Ok(()) if part != ReleasePart::Signature => self.releases.put(target, date),
-            Ok(()) => {}
-            Err(error) => {
-                self.releases.put(target, None);
-                debug!(%target, %error, "nothing was learnt from a Release file");
-            }
+        self.releases.put(target, None);
+        match self.index.learn_release(url, &body, Learned::Passing).await {
+            Ok(Taught::New | Taught::Same) if part != ReleasePart::Signature => self.releases.put(target, date),
+            Ok(taught) => debug!(%target, ?taught, "a Release file passed"),
+            Err(error) => debug!(%target, %error, "nothing was learnt from a Release file"),
         }
     }
 
-    /// Reads an index that has just passed, in the background: requests for packages wait for it.
-    pub(super) fn learn_index(&self, target: &Target, url: &RepoUrl, named: &Named) {
-        if !self.index.wants(url) {
+    /// Has an index read that is passing: requests for what it names wait until that is done. `whole`: it has passed.
+    pub(super) fn learn_index(&self, named: &Named, download: &Download, whole: bool) {
+        if !self.index.wants(&named.id) {
             return;
         }
-        let want: Want = Self::want(target, named);
-        let Ok(download) = self.downloads.open(want) else { return };
-        let (index, url, id) = (self.index.clone(), url.clone(), named.id);
-        let reading = index.begin_reading();
+        let (index, id, download) = (self.index.clone(), named.id, download.clone());
+        if whole {
+            offer(&index, id, download);
+            return;
+        }
         self.learning.spawn(async move {
-            let _reading = reading;
-            if download.closed().await.is_err() {
-                return;
-            }
-            let Some(bytes) = download.read_whole() else { return };
-            if let Err(error) = index.learn_index(&url, id, bytes).await {
-                debug!(%url, %error, "nothing was learnt from an index");
+            if download.closed().await.is_ok() {
+                offer(&index, id, download);
             }
         });
+    }
+}
+
+fn offer(index: &Index, id: Sha256, download: Download) {
+    let open = move || download.read_whole().ok_or_else(|| std::io::Error::other("the index is not whole"));
+    let offered = index.offer_index(id, Box::new(open));
+    if offered == Offer::Full {
+        debug!(object = %id, "too many indexes wait to be read: this one is not");
     }
 }
 

@@ -49,7 +49,12 @@ impl ProxySite {
     }
 
     /// Answers with a file that an index names.
-    pub(super) async fn object(&self, asked: &Asked, target: &Target, named: &Named) -> Result<Response<Body>, Hangup> {
+    pub(super) async fn object(
+        &self,
+        asked: &Asked,
+        target: &Target,
+        named: &Named,
+    ) -> Result<Response<Body>, Hangup> {
         if asked.method == Method::HEAD && self.downloads.held(&named.id, named.length).is_none() {
             // What is asked is what the mirror has, not its bytes.
             return self.pass_through(asked, target).await;
@@ -86,9 +91,7 @@ impl ProxySite {
         }
         let whole_first = named.kind == Kind::Index;
         let limit = if whole_first { INDEX_LIMIT } else { HEAD_LIMIT };
-        let ready = async {
-            if whole_first { download.closed().await } else { download.ready(1).await }
-        };
+        let ready = async { if whole_first { download.closed().await } else { download.ready(1).await } };
         let in_time = match timeout(limit, ready).await {
             Ok(Ok(())) => true,
             Ok(Err(DownloadError::NoSource)) if download.mirror_differs() => return Ok(Tried::PassThrough),
@@ -99,6 +102,9 @@ impl ProxySite {
             Ok(Err(error)) => return Err(error),
             Err(_) => false,
         };
+        if whole_first {
+            self.learn_index(named, download, in_time);
+        }
         let source = match download.tally() {
             _ if held => Source::Cache,
             tally if tally.peers > tally.mirror => Source::Peer,
@@ -120,7 +126,8 @@ impl ProxySite {
         };
         // A reader whose first part proved wrong must throw it away: 200 makes apt do so.
         let restart = self.downloads.was_tainted(&named.id) && asked.headers.contains_key(header::RANGE);
-        let outcome = if restart { Outcome::Full } else { precondition(&asked.method, &asked.headers, &file) };
+        let outcome =
+            if restart { Outcome::Full } else { precondition(&asked.method, &asked.headers, &file) };
         let origin = |status| match download.is_held() {
             true => Origin::Hit,
             false => Origin::Miss { status, tally: download.tally() },
@@ -196,28 +203,35 @@ fn trickled(
     range: Range<u64>,
 ) -> impl futures_util::Stream<Item = Result<bytes::Bytes, DownloadError>> + Send {
     let chunks = download.chunks(range.clone());
-    futures_util::stream::try_unfold((download, chunks, range.start, false), |(download, mut chunks, at, closed)| async move {
-        if closed {
-            return Ok(chunks.next().await?.map(|bytes| (bytes, (download, chunks, at, true))));
-        }
-        loop {
-            match timeout(TRICKLE, download.closed()).await {
-                Ok(Ok(())) => {
-                    let next = chunks.next().await?;
-                    return Ok(next.map(|bytes| (bytes, (download, chunks, at, true))));
-                }
-                Ok(Err(error)) => return Err(error),
-                Err(_) => {
-                    if let Some(byte) = chunks.next_byte()? {
-                        return Ok(Some((byte, (download, chunks, at + 1, false))));
+    futures_util::stream::try_unfold(
+        (download, chunks, range.start, false),
+        |(download, mut chunks, at, closed)| async move {
+            if closed {
+                return Ok(chunks.next().await?.map(|bytes| (bytes, (download, chunks, at, true))));
+            }
+            loop {
+                match timeout(TRICKLE, download.closed()).await {
+                    Ok(Ok(())) => {
+                        let next = chunks.next().await?;
+                        return Ok(next.map(|bytes| (bytes, (download, chunks, at, true))));
+                    }
+                    Ok(Err(error)) => return Err(error),
+                    Err(_) => {
+                        if let Some(byte) = chunks.next_byte()? {
+                            return Ok(Some((byte, (download, chunks, at + 1, false))));
+                        }
                     }
                 }
             }
-        }
-    })
+        },
+    )
 }
 
-fn put_validators(response: &mut Response<Body>, etag: Option<HeaderValue>, last_modified: Option<HeaderValue>) {
+fn put_validators(
+    response: &mut Response<Body>,
+    etag: Option<HeaderValue>,
+    last_modified: Option<HeaderValue>,
+) {
     let headers: &mut HeaderMap = response.headers_mut();
     etag.map(|value| headers.insert(header::ETAG, value));
     last_modified.map(|value| headers.insert(header::LAST_MODIFIED, value));

@@ -112,7 +112,13 @@ mod tests {
 
     #[test]
     fn what_climbs_is_refused_in_every_spelling() {
-        for path in ["/m.example.org/../x", "/m.example.org/a/%2e%2e/x", "/m.example.org/.%2E/x", "/m/a/..", "/m/..%5cx"] {
+        for path in [
+            "/m.example.org/../x",
+            "/m.example.org/a/%2e%2e/x",
+            "/m.example.org/.%2E/x",
+            "/m/a/..",
+            "/m/..%5cx",
+        ] {
             assert!(matches!(get(path), Err(Refusal::Climbs(_))), "{path}");
         }
         assert!(get("/m.example.org/a..b/...").is_ok());
@@ -133,7 +139,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, "Basic eDp5".parse().unwrap());
         let uri = "http://mirror.example.org/x".parse().unwrap();
-        assert_eq!(route(&Method::GET, &uri, &headers), Ok(Route::Private(target("http://mirror.example.org/x"))));
+        assert_eq!(
+            route(&Method::GET, &uri, &headers),
+            Ok(Route::Private(target("http://mirror.example.org/x")))
+        );
         let route = get("http://user:secret@mirror.example.org/x");
         assert_eq!(route, Ok(Route::Private(target("http://mirror.example.org/x"))));
     }

@@ -146,7 +146,10 @@ impl Object {
     }
 
     /// The bytes of `range`, chunk by chunk.
-    pub fn chunks(self: &Arc<Self>, range: Range<u64>) -> impl Stream<Item = Result<Bytes, StoreError>> + Send + use<> {
+    pub fn chunks(
+        self: &Arc<Self>,
+        range: Range<u64>,
+    ) -> impl Stream<Item = Result<Bytes, StoreError>> + Send + use<> {
         let state = (Arc::clone(self), range.start..range.end.min(self.length()));
         futures_util::stream::try_unfold(state, |(object, mut range)| async move {
             if range.is_empty() {

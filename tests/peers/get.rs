@@ -15,6 +15,9 @@ use crate::support::repository::Repository;
 
 const PIECE: usize = 4 << 20;
 
+/// How long one command may run, in seconds; what takes longer has hung, and ends with 124.
+const LIMIT: &str = "40";
+
 /// A folder to work in, with a configuration that knows nobody.
 struct Place {
     folder: tempfile::TempDir,
@@ -46,8 +49,9 @@ impl Place {
     }
 
     fn run(&self, arguments: &[&str], peers: &[SocketAddr]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aptpeer"));
-        command.env_clear().env("HOME", self.folder.path()).stdin(Stdio::null()).current_dir(self.work());
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", LIMIT, env!("CARGO_BIN_EXE_aptpeer")]);
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path()).stdin(Stdio::null()).current_dir(self.work());
         command.arg("--config").arg(self.folder.path().join("settings/config.toml")).arg("get").args(arguments);
         for peer in peers {
             command.args(["--peer", &peer.to_string()]);
@@ -227,6 +231,7 @@ fn wrong_bytes_never_become_a_file() {
         &[Fault::TrueTail(2)],
     ];
     for lie in lies {
+        println!("{lie:?}");
         let liar = Peer::start(&[&object], lie);
         let place = Place::new();
         check_bad(&place.run(&[&id], &[liar.address()]), 1, &[&id]);

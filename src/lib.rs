@@ -18,12 +18,12 @@ pub mod metrics;
 pub mod http;
 pub mod store;
 
-pub mod mirror;
 pub mod discovery;
+pub mod mirror;
 pub mod peer;
 
-pub mod index;
 pub mod download;
+pub mod index;
 
 pub mod proxy;
 pub mod status;

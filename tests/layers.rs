@@ -1,30 +1,56 @@
 //! The architecture as a test: rooms import only from layers below their own.
 //!
-//! The table is that of docs/architecture.md. A room is a file or folder directly under `src/`; rooms on one line do
-//! not import one another.
+//! The table is the one in docs/architecture.md and is read from there. A room is a file or folder directly under
+//! `src/`; rooms of one layer do not import one another.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-const LAYERS: &[&[&str]] = &[
-    &["digest"],
-    &["debian", "pieces", "wire"],
-    &["swarm"],
-    &["clock", "metrics"],
-    &["http", "store"],
-    &["mirror", "discovery", "peer"],
-    &["index", "download", "announcer"],
-    &["proxy", "status"],
-    &["config"],
-    &["daemon"],
-    &["cli"],
-];
+/// The head of the table of layers in docs/architecture.md.
+const TABLE: &str = "| layer | rooms | kind |";
 
-/// Rooms that decide: no runtime, no clock, no randomness, no files, no sockets.
-const PURE: &[&str] = &["digest", "debian", "pieces", "wire", "swarm"];
+static LAYERS: LazyLock<Vec<Layer>> = LazyLock::new(|| {
+    let layers = read_layers(&document());
+    assert!(!layers.is_empty(), "docs/architecture.md has no table {TABLE:?}");
+    layers
+});
 
+/// A row of the table.
+#[derive(Debug, PartialEq, Eq)]
+struct Layer {
+    rooms: Vec<String>,
+    /// Its rooms decide: no runtime, no clock, no randomness, no files, no sockets.
+    pure: bool,
+}
+
+fn document() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md")).unwrap()
+}
+
+/// The cells of the table with this head, row by row.
+fn rows<'a>(document: &'a str, head: &str) -> impl Iterator<Item = Vec<&'a str>> {
+    let rows = document.lines().skip_while(move |line| *line != head).skip(2);
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
+}
+
+/// The layers in the order of the table, the lowest first; they must be numbered so.
+fn read_layers(document: &str) -> Vec<Layer> {
+    rows(document, TABLE)
+        .zip(1..)
+        .map(|(cells, number): (Vec<&str>, u32)| {
+            assert_eq!(cells[0], number.to_string(), "layers are numbered from 1: {cells:?}");
+            assert!(matches!(cells[2], "pure" | "acts"), "a layer is `pure` or `acts`: {cells:?}");
+            let rooms = cells[1].split_whitespace().map(|room| room.trim_matches('`').to_owned()).collect();
+            Layer { rooms, pure: cells[2] == "pure" }
+        })
+        .collect()
+}
+
+/// What a pure room does not name.
 const IMPURE: &[&str] = &[
     "tokio",
     "hyper",
@@ -37,7 +63,7 @@ const IMPURE: &[&str] = &[
 ];
 
 fn layer_of(room: &str) -> Option<usize> {
-    LAYERS.iter().position(|layer| layer.contains(&room))
+    LAYERS.iter().position(|layer| layer.rooms.iter().any(|name| name == room))
 }
 
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -119,8 +145,23 @@ fn top_level_items(list: &str) -> Vec<&str> {
 #[test]
 fn every_room_is_in_the_table() {
     for (path, room) in rooms() {
-        assert!(layer_of(&room).is_some(), "{} is in no layer: add `{room}` to the table", path.display());
+        assert!(
+            layer_of(&room).is_some(),
+            "{} is in no layer: add `{room}` to docs/architecture.md",
+            path.display()
+        );
     }
+}
+
+#[test]
+fn every_room_of_the_table_is_there_and_described() {
+    let there: BTreeSet<String> = rooms().into_values().collect();
+    let layered: BTreeSet<String> = LAYERS.iter().flat_map(|layer| layer.rooms.clone()).collect();
+    let document = document();
+    let described: BTreeSet<String> =
+        rows(&document, "| room | what it is |").map(|cells| cells[0].trim_matches('`').to_owned()).collect();
+    assert_eq!(layered, there, "the table of layers and src/");
+    assert_eq!(described, there, "the table of rooms and src/");
 }
 
 #[test]
@@ -141,7 +182,7 @@ fn imports_point_down() {
 fn pure_rooms_touch_nothing_outside() {
     let mut wrong = Vec::new();
     for (path, room) in rooms() {
-        if PURE.contains(&room.as_str()) {
+        if layer_of(&room).is_some_and(|layer| LAYERS[layer].pure) {
             let code = code(&path);
             wrong.extend(
                 IMPURE
@@ -181,4 +222,13 @@ fn unsafe_code_stays_in_one_file() {
 fn the_import_reader_sees_what_it_must() {
     let code = "use crate::store::Object; use crate::{http::{a, b}, peer, clock::now}; fn f() { crate::metrics::x() }";
     assert_eq!(imports(code), ["store", "http", "peer", "clock", "metrics"]);
+}
+
+#[test]
+fn the_table_reader_sees_what_it_must() {
+    let document = format!(
+        "text\n\n{TABLE}\n| --- | --- | --- |\n| 1 | `a` | pure |\n| 2 | `b` `c` | acts |\n\n| 3 | x | acts |"
+    );
+    let layer = |rooms: &[&str], pure| Layer { rooms: rooms.iter().map(ToString::to_string).collect(), pure };
+    assert_eq!(read_layers(&document), [layer(&["a"], true), layer(&["b", "c"], false)]);
 }

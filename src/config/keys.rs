@@ -43,7 +43,7 @@ settings! {
         /// Peers that are always asked.
         peers: Vec<HostPort> = [];
         /// Whether peers on private addresses are asked that are not named in network.peers.
-        allow_private_peers: bool = false;
+        allow_private_peers: bool = false, later;
         /// Asks the router for an open port (UPnP IGD, NAT-PMP, PCP).
         port_mapping: bool = true, later off false;
     }
@@ -69,12 +69,12 @@ settings! {
     /// How fast and how much at once.
     transfer: Transfer {
         /// How fast all peers together may be served.
-        max_upload_rate: Rate = "0";
+        max_upload_rate: Rate = "0", later;
         /// How fast peers and mirrors together may be read.
-        max_download_rate: Rate = "0";
+        max_download_rate: Rate = "0", later;
         /// How many files are served to peers at once.
         max_concurrent_uploads: Whole<0, 10_000> = 20;
-        /// How many files are fetched from peers at once.
+        /// How many pieces of 4 MiB are fetched from peers at once, all files together.
         max_concurrent_downloads: Whole<1, 1_000> = 8;
         /// speed: race the mirror; offload: wait a little for peers, to spare the mirror.
         prefer: Prefer = "speed";

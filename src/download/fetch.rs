@@ -19,7 +19,9 @@ const WRITE: usize = 1 << 20;
 /// What a fetch tells the download it belongs to.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// It had waited for its turn, and begins now.
+    /// The peer has answered; the body waits for a place.
+    Answered(FetchId),
+    /// The body is being read.
     Begun(FetchId),
     /// More bytes came; for a walk they are in the object up to `offset`.
     Progress { fetch: FetchId, offset: u64, bytes: u64 },
@@ -46,8 +48,10 @@ pub(super) enum Event {
 /// How quick a fetch was.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timing {
+    /// From the question to the answer's head.
     pub(super) first_byte: Duration,
-    pub(super) whole: Duration,
+    /// The body, without the time that it waited for us.
+    pub(super) transfer: Duration,
     pub(super) bytes: u64,
 }
 
@@ -82,9 +86,7 @@ pub(super) struct PieceFetch {
 
 impl PieceFetch {
     pub(super) async fn run(self) {
-        let Ok(_place) = self.places.acquire().await else { return };
         let fetch = self.fetch;
-        self.tell(Event::Begun(fetch)).await;
         let event = match self.fetch().await {
             Ok(timing) => Event::Linked { fetch, piece: self.piece, timing },
             Err(Stopped::Led(end)) => Event::Unlinked(fetch, end),
@@ -105,11 +107,14 @@ impl PieceFetch {
             .open(self.peer, self.canvas.assembly().id(), range.clone(), geometry.length())
             .await?;
         let length = range.end - range.start;
+        let first_byte = clock::now() - asked;
+        self.tell(Event::Answered(self.fetch)).await;
+        let Ok(_place) = self.places.acquire().await else { return Err(Stopped::Cancelled) };
+        self.tell(Event::Begun(self.fetch)).await;
+        let begun = clock::now();
         let mut buffer = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         let mut walk = ChainWalk::from_state(self.start);
-        let mut first_byte = None;
         while let Some(bytes) = body.next().await? {
-            first_byte.get_or_insert_with(|| clock::now() - asked);
             walk.update(&bytes);
             buffer.extend_from_slice(&bytes);
             self.tell(Event::Progress { fetch: self.fetch, offset: 0, bytes: bytes.len() as u64 }).await;
@@ -123,8 +128,7 @@ impl PieceFetch {
         if written == Written::Cancelled {
             return Err(Stopped::Cancelled);
         }
-        let whole = clock::now() - asked;
-        Ok(Timing { first_byte: first_byte.unwrap_or(whole), whole, bytes: length })
+        Ok(Timing { first_byte, transfer: clock::now() - begun, bytes: length })
     }
 
     async fn tell(&self, event: Event) {

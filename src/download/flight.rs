@@ -182,7 +182,7 @@ impl Flight {
         match kept {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                warn!(object = %self.shared.want.id, %error, "a finished object could not be kept")
+                warn!(object = %self.shared.want.id, %error, "a finished object could not be kept");
             }
             Err(error) => warn!(object = %self.shared.want.id, %error, "keeping a finished object failed"),
         }
@@ -319,6 +319,7 @@ impl Flight {
     fn handle(&mut self, event: Event) {
         let now = clock::now();
         match event {
+            Event::Answered(fetch) => self.machine.handle_answered(fetch),
             Event::Begun(fetch) => self.machine.handle_begun(fetch, now),
             Event::Progress { fetch, offset, bytes } => {
                 if let Some(running) = self.running.get(&fetch)
@@ -374,7 +375,7 @@ impl Flight {
         };
         self.tally.add(Source::Peer, timing.bytes);
         self.context.metrics.bytes_received(Source::Peer, timing.bytes);
-        self.context.metrics.piece_fetched(timing.whole);
+        self.context.metrics.piece_fetched(timing.first_byte + timing.transfer);
         self.context.metrics.peer_answered(timing.first_byte);
         if let Some(peer) = running.source.and_then(|source| self.peers.get(&source)) {
             self.context.note_success(*peer, timing, now);

@@ -274,7 +274,7 @@ impl Context {
     }
 
     fn note_success(&self, peer: SocketAddr, timing: Timing, now: Instant) {
-        let transfer = timing.whole.saturating_sub(timing.first_byte);
+        let transfer = timing.transfer;
         // A transfer of a few packets says nothing of the throughput.
         #[allow(clippy::cast_precision_loss, reason = "a piece has 2^22 bytes")]
         let rate = (timing.bytes >= 1 << 18 && !transfer.is_zero())

@@ -99,7 +99,7 @@ impl PeerSite {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
                 return response;
             };
-            slot.body(object.clone(), range.clone())
+            slot.body(object, range.clone())
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -134,7 +134,7 @@ impl Slot {
         Some(Self { uploads: uploads.clone(), metrics: metrics.clone(), _active: metrics.upload_started() })
     }
 
-    fn body(self, object: Arc<Object>, range: std::ops::Range<u64>) -> Body {
+    fn body(self, object: &Arc<Object>, range: std::ops::Range<u64>) -> Body {
         use futures_util::TryStreamExt as _;
         let length = range.end - range.start;
         let chunks =

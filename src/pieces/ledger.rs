@@ -45,6 +45,11 @@ impl Ledger {
         self.geometry
     }
 
+    /// The object's digest.
+    pub const fn digest(&self) -> Sha256 {
+        self.digest
+    }
+
     /// Notes a link; a piece that has one already gets the new one.
     pub fn link(&mut self, piece: PieceIndex, link: Link) {
         if let Some(slot) = self.links.get_mut(piece as usize) {

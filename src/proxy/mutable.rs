@@ -155,7 +155,9 @@ impl ProxySite {
     ) {
         self.releases.put(target, None);
         match self.index.learn_release(url, &body, Learned::Passing).await {
-            Ok(Taught::New | Taught::Same) if part != ReleasePart::Signature => self.releases.put(target, date),
+            Ok(Taught::New | Taught::Same) if part != ReleasePart::Signature => {
+                self.releases.put(target, date);
+            }
             Ok(taught) => debug!(%target, ?taught, "a Release file passed"),
             Err(error) => debug!(%target, %error, "nothing was learnt from a Release file"),
         }

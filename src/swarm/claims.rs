@@ -1,28 +1,7 @@
 //! Piece-hash lists as claims: who says what, who agrees, and how far that is to be trusted.
 
-use std::net::IpAddr;
-
-use super::source::{PeerKind, SourceId};
+use super::source::{Group, PeerKind, SourceId};
 use crate::pieces::{PieceIndex, PieceList, State};
-
-/// The network a peer stands in: an IPv4 /24 or an IPv6 /48. Two peers of one group count as one witness.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Group([u8; 7]);
-
-impl Group {
-    /// The group of an address; an IPv4 address mapped into IPv6 counts as IPv4.
-    pub fn of(address: IpAddr) -> Self {
-        let mut group = [0; 7];
-        match address.to_canonical() {
-            IpAddr::V4(v4) => group[1..4].copy_from_slice(&v4.octets()[..3]),
-            IpAddr::V6(v6) => {
-                group[0] = 6;
-                group[1..].copy_from_slice(&v6.octets()[..6]);
-            }
-        }
-        Self(group)
-    }
-}
 
 /// Whether what links under a list may be released before the object is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -170,6 +149,7 @@ impl Claims {
 mod tests {
     use super::*;
     use crate::pieces::{Geometry, PIECE_LENGTH};
+    use std::net::IpAddr;
 
     fn list(states: [Option<u8>; 2]) -> PieceList {
         let inner = states.map(|state| state.map(|seed| State::from_bytes(&[seed; 32]))).to_vec();

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::claims::{Claims, Trust};
 use super::fault::PeerFault;
-use super::order::{Fact, FetchId, Order, Outcome};
+use super::order::{Fact, FetchId, Order, Outcome, Walker};
 use super::pace;
-use super::source::{Holding, Mirror, Peer, PeerKind, SourceId, Standing};
+use super::source::{Group, Holding, Mirror, Peer, PeerKind, SourceId, Standing};
 use crate::digest::Sha256;
 use crate::pieces::{ChainWalk, End, Geometry, Ledger, Link, PieceIndex, PieceList, PieceSet, State};
 
@@ -28,7 +28,7 @@ pub enum Prefer {
 
 /// Where the bytes of a linked piece came from, and so what its link is worth before it is proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum By {
+pub(super) enum By {
     /// The mirror: what apt would have got anyway.
     Mirror,
     /// A peer, under the leading list.
@@ -37,18 +37,10 @@ enum By {
     Walked(SourceId),
 }
 
-/// Who is walked forward from the front.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Walker {
-    /// The mirror.
-    Mirror,
-    /// A peer, for want of a list and of a mirror.
-    Peer(SourceId),
-}
-
 /// A fetch under way.
 #[derive(Debug)]
 pub(super) enum Fetch {
+    /// `held`: the peer has answered, and it is we who let the body wait.
     Piece {
         source: SourceId,
         piece: PieceIndex,
@@ -56,6 +48,7 @@ pub(super) enum Fetch {
         asked: Instant,
         progress: Instant,
         started: bool,
+        held: bool,
     },
     /// `piece` is the one it is in, `offset` what is written, `until` the end of what was asked for.
     Walk { walker: Walker, piece: PieceIndex, offset: u64, until: u64, start: State, progress: Instant },
@@ -74,7 +67,7 @@ struct Suspect {
 pub struct Download {
     pub(super) ledger: Ledger,
     /// Where the bytes of each linked piece came from.
-    by: Vec<Option<By>>,
+    pub(super) by: Vec<Option<By>>,
     pub(super) claims: Claims,
     pub(super) peers: Vec<Peer>,
     pub(super) mirror: Mirror,
@@ -82,8 +75,8 @@ pub struct Download {
     pub(super) prefer: Prefer,
     pub(super) fetches: BTreeMap<FetchId, Fetch>,
     suspects: Vec<Suspect>,
-    orders: VecDeque<Order>,
-    facts: VecDeque<Fact>,
+    pub(super) orders: VecDeque<Order>,
+    pub(super) facts: VecDeque<Fact>,
     next_fetch: u64,
     pub(super) started: Instant,
     /// When a byte of the object last arrived from anywhere.
@@ -94,7 +87,7 @@ pub struct Download {
     released: u64,
     taints: u32,
     /// Peers that were given up without proof may be tried once more before the download fails.
-    last_hope: bool,
+    pub(super) last_hope: bool,
     outcome: Outcome,
 }
 
@@ -215,10 +208,19 @@ impl Download {
         }
     }
 
-    /// The driver began with a fetch that had waited for its turn: the peer's time counts from now.
+    /// The peer has answered a fetch; what comes until [`Self::handle_begun`] is our own delay, not the peer's.
+    pub fn handle_answered(&mut self, fetch: FetchId) {
+        if let Some(Fetch::Piece { started, held, .. }) = self.fetches.get_mut(&fetch) {
+            (*started, *held) = (true, true);
+        }
+    }
+
+    /// The driver reads the body of a fetch: the peer's time counts from now.
     pub fn handle_begun(&mut self, fetch: FetchId, now: Instant) {
         match self.fetches.get_mut(&fetch) {
-            Some(Fetch::Piece { asked, progress, .. }) => (*asked, *progress) = (now, now),
+            Some(Fetch::Piece { asked, progress, held, .. }) => {
+                (*asked, *progress, *held) = (now, now, false);
+            }
             Some(Fetch::Walk { progress, .. }) => *progress = now,
             None => {}
         }
@@ -400,7 +402,8 @@ impl Download {
 
     pub(super) fn order_piece(&mut self, source: SourceId, piece: PieceIndex, link: Link, now: Instant) {
         let fetch = self.fetch_id();
-        let asked = Fetch::Piece { source, piece, link, asked: now, progress: now, started: false };
+        let asked =
+            Fetch::Piece { source, piece, link, asked: now, progress: now, started: false, held: false };
         self.fetches.insert(fetch, asked);
         let range = self.geometry().range(piece);
         self.orders.push_back(Order::FetchPiece {
@@ -419,165 +422,6 @@ impl Download {
 
     pub(super) fn note(&mut self, fact: Fact) {
         self.facts.push_back(fact);
-    }
-
-    pub(super) fn charge(&mut self, source: SourceId, fault: PeerFault) {
-        if let Some(peer) = self.peers.get_mut(source.0 as usize)
-            && !peer.charged
-        {
-            peer.charged = true;
-            self.facts.push_back(Fact::PeerFaulted(source, fault));
-        }
-    }
-
-    /// Takes a peer out of this download, its list with it and whatever it was fetching.
-    pub(super) fn retire(&mut self, source: SourceId) {
-        if let Some(peer) = self.peers.get_mut(source.0 as usize) {
-            peer.holding = Holding::Gone;
-        }
-        self.claims.discard(source);
-        self.cancel_where(|fetch| matches!(fetch, Fetch::Piece { source: of, .. } if *of == source));
-    }
-
-    fn suspend(&mut self, source: SourceId) {
-        if let Some(peer) = self.peers.get_mut(source.0 as usize)
-            && let Holding::Pieces { have, .. } = &peer.holding
-        {
-            peer.holding = Holding::Suspended { have: have.clone() };
-        }
-        self.cancel_where(|fetch| matches!(fetch, Fetch::Piece { source: of, .. } if *of == source));
-    }
-
-    /// Gives up the leading list with those who gave it, and every link that hangs on nothing else. Whoever was
-    /// suspended under it gets another chance.
-    fn discard_camp(&mut self) {
-        for member in self.claims.discard_camp() {
-            self.retire(member);
-        }
-        self.cancel_where(|fetch| matches!(fetch, Fetch::Piece { .. }));
-        let started = self.started;
-        for peer in &mut self.peers {
-            if let Holding::Suspended { have } = &peer.holding {
-                peer.holding = Holding::Pieces { have: have.clone(), asked_at: started };
-            }
-        }
-        self.unlink_between(self.mirror_prefix(), self.ledger.proven_from());
-        // A walk that set out from a state of that list leads nowhere now.
-        let (prefix, front) = (self.ledger.prefix(), self.ledger.front_state());
-        self.cancel_where(|fetch| match fetch {
-            Fetch::Walk { piece, start, .. } => *piece != prefix || Some(*start) != front,
-            Fetch::Piece { .. } => false,
-        });
-        self.facts.push_back(Fact::ListDiscarded);
-    }
-
-    /// Another list leads now: what hangs on the word of the one before is dropped.
-    fn drop_foreign_links(&mut self) {
-        let claims = &self.claims;
-        let fits = |piece: PieceIndex, link: &Link| {
-            let end = claims.state(piece + 1).map(End::State);
-            claims.state(piece) == Some(link.start) && end.is_none_or(|end| end == link.end)
-        };
-        let listed = self.mirror_prefix()..self.ledger.proven_from();
-        let foreign: Vec<PieceIndex> = listed
-            .filter(|piece| self.by(*piece) == Some(By::Listed))
-            .filter(|piece| self.ledger.get(*piece).is_some_and(|link| !fits(*piece, &link)))
-            .collect();
-        let stale: Vec<FetchId> = self
-            .fetches
-            .iter()
-            .filter(|(_, fetch)| matches!(fetch, Fetch::Piece { piece, link, .. } if !fits(*piece, link)))
-            .map(|(fetch, _)| *fetch)
-            .collect();
-        foreign.into_iter().for_each(|piece| self.unlink_between(piece, piece + 1));
-        stale.into_iter().for_each(|fetch| self.cancel(fetch));
-    }
-
-    fn put_link(&mut self, piece: PieceIndex, link: Link, by: By) {
-        self.ledger.link(piece, link);
-        if let Some(slot) = self.by.get_mut(piece as usize) {
-            *slot = Some(by);
-        }
-    }
-
-    fn unlink_between(&mut self, from: PieceIndex, to: PieceIndex) {
-        for piece in from..to {
-            if self.ledger.is_linked(piece) {
-                self.ledger.unlink(piece);
-                self.orders.push_back(Order::Reopen(piece));
-            }
-        }
-    }
-
-    fn by(&self, piece: PieceIndex) -> Option<By> {
-        self.by.get(piece as usize).copied().flatten().filter(|_| self.ledger.is_linked(piece))
-    }
-
-    /// How many pieces from the start came from the mirror without a gap.
-    fn mirror_prefix(&self) -> PieceIndex {
-        let from_mirror = |piece: &PieceIndex| self.by(*piece) == Some(By::Mirror);
-        (0..self.ledger.prefix()).take_while(from_mirror).last().map_or(0, |last| last + 1)
-    }
-
-    /// The mirror outranks a list that contradicts it, unless the contradicted state is proven.
-    fn check_camp_against_walk(&mut self) {
-        for piece in 0..self.mirror_prefix().min(self.geometry().last()) {
-            let Some(End::State(walked)) = self.ledger.get(piece).map(|link| link.end) else { return };
-            let claimed = self.claims.state(piece + 1);
-            if claimed.is_some_and(|claimed| claimed != walked) && self.ledger.proven_from() > piece + 1 {
-                self.discard_camp();
-                return;
-            }
-        }
-    }
-
-    /// The piece behind the prefix is linked and does not go on from it, or everything is linked and yet the object is
-    /// not closed: somebody's links are wrong.
-    fn settle(&mut self) {
-        if !(self.ledger.is_full() || self.ledger.is_linked(self.ledger.prefix())) || self.ledger.is_closed()
-        {
-            return;
-        }
-        let proven = self.ledger.proven_from();
-        let unproven: Vec<By> = (0..proven).filter_map(|piece| self.by(piece)).collect();
-        if unproven.contains(&By::Listed) {
-            // Whose fault it is shows when the object is closed.
-            self.discard_camp();
-            return;
-        }
-        let walked = unproven.iter().find_map(|by| match by {
-            By::Walked(source) => Some(*source),
-            _ => None,
-        });
-        let Some(source) = walked else { return self.doubt_mirror(proven) };
-        if unproven.iter().all(|by| *by == By::Walked(source)) {
-            self.charge(source, PeerFault::WrongPiece);
-        }
-        self.retire(source);
-        self.unlink_between(self.mirror_prefix(), proven);
-    }
-
-    /// The mirror's bytes are not those the index names. Peers that were given up for contradicting it get another
-    /// chance.
-    fn doubt_mirror(&mut self, proven: PieceIndex) {
-        self.facts.push_back(Fact::MirrorDiffers);
-        self.mirror = Mirror::Gone;
-        self.cancel_where(|fetch| matches!(fetch, Fetch::Walk { .. }));
-        self.unlink_between(0, proven);
-        self.revive();
-    }
-
-    /// Brings back every peer that was never charged, and every list; says whether there was any.
-    fn revive(&mut self) -> bool {
-        self.claims.revive();
-        let (count, since) = (self.geometry().pieces(), self.started);
-        let again: Vec<_> =
-            self.peers.iter_mut().filter(|peer| !peer.charged && !peer.absent && !peer.is_alive()).collect();
-        let any = !again.is_empty();
-        for peer in again {
-            peer.holding = Holding::Pieces { have: PieceSet::all(count), asked_at: since };
-        }
-        any
     }
 
     fn go_on_walking(&mut self, fetch: FetchId, next: PieceIndex, end: End) {
@@ -700,7 +544,7 @@ impl Download {
         });
     }
 
-    fn cancel_where(&mut self, mut which: impl FnMut(&Fetch) -> bool) {
+    pub(super) fn cancel_where(&mut self, mut which: impl FnMut(&Fetch) -> bool) {
         let ids: Vec<_> = self.fetches.iter().filter(|(_, fetch)| which(fetch)).map(|(id, _)| *id).collect();
         ids.into_iter().for_each(|fetch| self.cancel(fetch));
     }
@@ -716,7 +560,7 @@ impl Download {
         FetchId(self.next_fetch)
     }
 
-    fn group(&self, source: SourceId) -> Option<super::claims::Group> {
+    fn group(&self, source: SourceId) -> Option<Group> {
         self.peers.get(source.0 as usize).map(|peer| peer.group)
     }
 }

@@ -3,15 +3,15 @@
 mod claims;
 mod download;
 mod fault;
+mod judge;
 mod order;
 mod pace;
 mod schedule;
 mod source;
 mod standing;
 
-pub use claims::Group;
-pub use download::{Download, Prefer, Walker};
+pub use download::{Download, Prefer};
 pub use fault::PeerFault;
-pub use order::{Fact, FetchId, Order, Outcome};
-pub use source::{PeerKind, SourceId, Standing};
+pub use order::{Fact, FetchId, Order, Outcome, Walker};
+pub use source::{Group, PeerKind, SourceId, Standing};
 pub use standing::Scoreboard;

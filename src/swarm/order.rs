@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::download::Walker;
 use super::fault::PeerFault;
 use super::source::SourceId;
 use crate::pieces::{End, PieceIndex, State};
@@ -10,6 +9,15 @@ use crate::pieces::{End, PieceIndex, State};
 /// One fetch: a request to one source and what becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FetchId(pub(super) u64);
+
+/// Who is walked forward from the front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Walker {
+    /// The mirror.
+    Mirror,
+    /// A peer, for want of a list and of a mirror.
+    Peer(SourceId),
+}
 
 /// What the driver is to do, in the order given.
 #[derive(Debug, Clone, PartialEq, Eq)]

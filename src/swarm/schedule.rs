@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::download::{Download, Fetch, Prefer, Walker};
-use super::order::{Fact, Outcome};
+use super::download::{Download, Fetch, Prefer};
+use super::order::{Fact, Outcome, Walker};
 use super::pace;
 use super::source::{Holding, Mirror, Peer, PeerKind, SourceId};
 use crate::pieces::{End, Link, PieceIndex};
@@ -33,10 +33,9 @@ impl Download {
             return None;
         }
         let stalls = self.fetches.values().filter_map(|fetch| match fetch {
-            Fetch::Piece { progress, .. } | Fetch::Walk { walker: Walker::Peer(_), progress, .. } => {
-                Some(*progress + pace::STALL)
-            }
-            Fetch::Walk { .. } => None,
+            Fetch::Piece { progress, held: false, .. }
+            | Fetch::Walk { walker: Walker::Peer(_), progress, .. } => Some(*progress + pace::STALL),
+            Fetch::Piece { .. } | Fetch::Walk { .. } => None,
         });
         let lateness = self.fetches.values().filter_map(|fetch| self.late_at(fetch)).filter(|at| *at > now);
         let answers = self.peers.iter().filter_map(|peer| match &peer.holding {
@@ -181,11 +180,18 @@ impl Download {
             let load = self.in_flight(a.id).cmp(&self.in_flight(b.id));
             load.then_with(|| a.standing.doubtful.cmp(&b.standing.doubtful))
                 .then_with(|| rate(b).total_cmp(&rate(a)))
+                .then_with(|| self.turn(a.id).cmp(&self.turn(b.id)))
         });
         idle.into_iter().find_map(|peer| {
             let piece = self.pick(peer, now)?;
             Some((peer.id, piece, self.listed_link(piece)?))
         })
+    }
+
+    /// Which of several equal peers comes first differs from object to object, so that small ones spread over all.
+    fn turn(&self, source: SourceId) -> u32 {
+        let count = u32::try_from(self.peers.len()).unwrap_or(u32::MAX).max(1);
+        (source.0 + u32::from(self.ledger.digest().as_bytes()[0])) % count
     }
 
     /// The piece that this peer is to be asked for.
@@ -255,7 +261,7 @@ impl Download {
 
     /// When a fetch from a peer takes longer than that peer's own figures say: twice the expected time.
     fn late_at(&self, fetch: &Fetch) -> Option<Instant> {
-        let Fetch::Piece { source, piece, asked, .. } = fetch else { return None };
+        let Fetch::Piece { source, piece, asked, held: false, .. } = fetch else { return None };
         let standing = self.peers.get(source.0 as usize)?.standing;
         let range = self.geometry().range(*piece);
         let expected = match (standing.first_byte, standing.rate) {

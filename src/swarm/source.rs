@@ -3,12 +3,30 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::claims::Group;
 use crate::pieces::PieceSet;
 
 /// A source within one download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub(super) u32);
+
+/// The network a peer stands in: an IPv4 /24 or an IPv6 /48. Two peers of one group count as one witness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Group([u8; 7]);
+
+impl Group {
+    /// The group of an address; an IPv4 address mapped into IPv6 counts as IPv4.
+    pub fn of(address: IpAddr) -> Self {
+        let mut group = [0; 7];
+        match address.to_canonical() {
+            IpAddr::V4(v4) => group[1..4].copy_from_slice(&v4.octets()[..3]),
+            IpAddr::V6(v6) => {
+                group[0] = 6;
+                group[1..].copy_from_slice(&v6.octets()[..6]);
+            }
+        }
+        Self(group)
+    }
+}
 
 /// How a peer came to our knowledge, which decides what its bytes may do before they are proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,0 +1,168 @@
+//! Who is to be believed: what to do when links, lists and bytes contradict each other, and whom to charge.
+
+use super::download::{By, Download, Fetch};
+use super::fault::PeerFault;
+use super::order::{Fact, FetchId, Order};
+use super::source::{Holding, Mirror, SourceId};
+use crate::pieces::{End, Link, PieceIndex, PieceSet};
+
+impl Download {
+    /// Gives up the leading list with those who gave it, and every link that hangs on nothing else. Whoever was
+    /// suspended under it gets another chance.
+    pub(super) fn discard_camp(&mut self) {
+        for member in self.claims.discard_camp() {
+            self.retire(member);
+        }
+        self.cancel_where(|fetch| matches!(fetch, Fetch::Piece { .. }));
+        let started = self.started;
+        for peer in &mut self.peers {
+            if let Holding::Suspended { have } = &peer.holding {
+                peer.holding = Holding::Pieces { have: have.clone(), asked_at: started };
+            }
+        }
+        self.unlink_between(self.mirror_prefix(), self.ledger.proven_from());
+        // A walk that set out from a state of that list leads nowhere now.
+        let (prefix, front) = (self.ledger.prefix(), self.ledger.front_state());
+        self.cancel_where(|fetch| match fetch {
+            Fetch::Walk { piece, start, .. } => *piece != prefix || Some(*start) != front,
+            Fetch::Piece { .. } => false,
+        });
+        self.facts.push_back(Fact::ListDiscarded);
+    }
+
+    /// Another list leads now: what hangs on the word of the one before is dropped.
+    pub(super) fn drop_foreign_links(&mut self) {
+        let claims = &self.claims;
+        let fits = |piece: PieceIndex, link: &Link| {
+            let end = claims.state(piece + 1).map(End::State);
+            claims.state(piece) == Some(link.start) && end.is_none_or(|end| end == link.end)
+        };
+        let listed = self.mirror_prefix()..self.ledger.proven_from();
+        let foreign: Vec<PieceIndex> = listed
+            .filter(|piece| self.by(*piece) == Some(By::Listed))
+            .filter(|piece| self.ledger.get(*piece).is_some_and(|link| !fits(*piece, &link)))
+            .collect();
+        let stale: Vec<FetchId> = self
+            .fetches
+            .iter()
+            .filter(|(_, fetch)| matches!(fetch, Fetch::Piece { piece, link, .. } if !fits(*piece, link)))
+            .map(|(fetch, _)| *fetch)
+            .collect();
+        foreign.into_iter().for_each(|piece| self.unlink_between(piece, piece + 1));
+        stale.into_iter().for_each(|fetch| self.cancel(fetch));
+    }
+
+    /// The mirror outranks a list that contradicts it, unless the contradicted state is proven.
+    pub(super) fn check_camp_against_walk(&mut self) {
+        for piece in 0..self.mirror_prefix().min(self.geometry().last()) {
+            let Some(End::State(walked)) = self.ledger.get(piece).map(|link| link.end) else { return };
+            let claimed = self.claims.state(piece + 1);
+            if claimed.is_some_and(|claimed| claimed != walked) && self.ledger.proven_from() > piece + 1 {
+                self.discard_camp();
+                return;
+            }
+        }
+    }
+
+    /// The piece behind the prefix is linked and does not go on from it, or everything is linked and yet the object is
+    /// not closed: somebody's links are wrong.
+    pub(super) fn settle(&mut self) {
+        if !(self.ledger.is_full() || self.ledger.is_linked(self.ledger.prefix())) || self.ledger.is_closed()
+        {
+            return;
+        }
+        let proven = self.ledger.proven_from();
+        let unproven: Vec<By> = (0..proven).filter_map(|piece| self.by(piece)).collect();
+        if unproven.contains(&By::Listed) {
+            // Whose fault it is shows when the object is closed.
+            self.discard_camp();
+            return;
+        }
+        let walked = unproven.iter().find_map(|by| match by {
+            By::Walked(source) => Some(*source),
+            _ => None,
+        });
+        let Some(source) = walked else { return self.doubt_mirror(proven) };
+        if unproven.iter().all(|by| *by == By::Walked(source)) {
+            self.charge(source, PeerFault::WrongPiece);
+        }
+        self.retire(source);
+        self.unlink_between(self.mirror_prefix(), proven);
+    }
+
+    /// The mirror's bytes are not those the index names. Peers that were given up for contradicting it get another
+    /// chance.
+    pub(super) fn doubt_mirror(&mut self, proven: PieceIndex) {
+        self.facts.push_back(Fact::MirrorDiffers);
+        self.mirror = Mirror::Gone;
+        self.cancel_where(|fetch| matches!(fetch, Fetch::Walk { .. }));
+        self.unlink_between(0, proven);
+        self.revive();
+    }
+
+    /// Brings back every peer that was never charged, and every list; says whether there was any.
+    pub(super) fn revive(&mut self) -> bool {
+        self.claims.revive();
+        let (count, since) = (self.geometry().pieces(), self.started);
+        let again: Vec<_> =
+            self.peers.iter_mut().filter(|peer| !peer.charged && !peer.absent && !peer.is_alive()).collect();
+        let any = !again.is_empty();
+        for peer in again {
+            peer.holding = Holding::Pieces { have: PieceSet::all(count), asked_at: since };
+        }
+        any
+    }
+
+    pub(super) fn charge(&mut self, source: SourceId, fault: PeerFault) {
+        if let Some(peer) = self.peers.get_mut(source.0 as usize)
+            && !peer.charged
+        {
+            peer.charged = true;
+            self.facts.push_back(Fact::PeerFaulted(source, fault));
+        }
+    }
+
+    /// Takes a peer out of this download, its list with it and whatever it was fetching.
+    pub(super) fn retire(&mut self, source: SourceId) {
+        if let Some(peer) = self.peers.get_mut(source.0 as usize) {
+            peer.holding = Holding::Gone;
+        }
+        self.claims.discard(source);
+        self.cancel_where(|fetch| matches!(fetch, Fetch::Piece { source: of, .. } if *of == source));
+    }
+
+    pub(super) fn suspend(&mut self, source: SourceId) {
+        if let Some(peer) = self.peers.get_mut(source.0 as usize)
+            && let Holding::Pieces { have, .. } = &peer.holding
+        {
+            peer.holding = Holding::Suspended { have: have.clone() };
+        }
+        self.cancel_where(|fetch| matches!(fetch, Fetch::Piece { source: of, .. } if *of == source));
+    }
+
+    pub(super) fn unlink_between(&mut self, from: PieceIndex, to: PieceIndex) {
+        for piece in from..to {
+            if self.ledger.is_linked(piece) {
+                self.ledger.unlink(piece);
+                self.orders.push_back(Order::Reopen(piece));
+            }
+        }
+    }
+
+    pub(super) fn by(&self, piece: PieceIndex) -> Option<By> {
+        self.by.get(piece as usize).copied().flatten().filter(|_| self.ledger.is_linked(piece))
+    }
+
+    /// How many pieces from the start came from the mirror without a gap.
+    pub(super) fn mirror_prefix(&self) -> PieceIndex {
+        let from_mirror = |piece: &PieceIndex| self.by(*piece) == Some(By::Mirror);
+        (0..self.ledger.prefix()).take_while(from_mirror).last().map_or(0, |last| last + 1)
+    }
+
+    pub(super) fn put_link(&mut self, piece: PieceIndex, link: Link, by: By) {
+        self.ledger.link(piece, link);
+        if let Some(slot) = self.by.get_mut(piece as usize) {
+            *slot = Some(by);
+        }
+    }
+}

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::canvas::{Canvas, Licence, Written};
 use super::origin::{OriginBody, OriginError};
+use super::places::Places;
 use crate::clock;
 use crate::peer::{PeerBody, PeerClient, PeerError};
 use crate::pieces::{ChainWalk, End, PieceIndex, State};
 use crate::store::StoreError;
 use crate::swarm::{FetchId, PeerFault};
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 /// How much of a walk is collected before it is written: large writes cost a fraction of small ones.
 const WRITE: usize = 1 << 20;
@@ -79,8 +80,8 @@ pub(super) struct PieceFetch {
     pub(super) licence: Licence,
     pub(super) canvas: Arc<Canvas>,
     pub(super) client: PeerClient,
-    /// Pieces in flight overall: a place is a buffer of a piece's length.
-    pub(super) places: Arc<Semaphore>,
+    /// Pieces in flight overall.
+    pub(super) places: Arc<Places>,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -109,14 +110,14 @@ impl PieceFetch {
         let length = range.end - range.start;
         let first_byte = clock::now() - asked;
         self.tell(Event::Answered(self.fetch)).await;
-        let Ok(_place) = self.places.acquire().await else { return Err(Stopped::Cancelled) };
+        let room = usize::try_from(length).unwrap_or(0);
+        let Some(mut place) = self.places.take(room).await else { return Err(Stopped::Cancelled) };
         self.tell(Event::Begun(self.fetch)).await;
         let begun = clock::now();
-        let mut buffer = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         let mut walk = ChainWalk::from_state(self.start);
         while let Some(bytes) = body.next().await? {
             walk.update(&bytes);
-            buffer.extend_from_slice(&bytes);
+            place.buffer.extend_from_slice(&bytes);
             self.tell(Event::Progress { fetch: self.fetch, offset: 0, bytes: bytes.len() as u64 }).await;
         }
         let end = end_of(walk, self.piece == geometry.last(), geometry.length());
@@ -124,7 +125,7 @@ impl PieceFetch {
             return Err(end.map_or_else(|| Stopped::Peer(PeerError::NotHeld), Stopped::Led));
         }
         let written =
-            write(|| self.canvas.commit(self.piece, &buffer, &self.licence)).map_err(Stopped::Disk)?;
+            write(|| self.canvas.commit(self.piece, &place.buffer, &self.licence)).map_err(Stopped::Disk)?;
         if written == Written::Cancelled {
             return Err(Stopped::Cancelled);
         }

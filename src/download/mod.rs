@@ -4,6 +4,7 @@ mod canvas;
 mod fetch;
 mod flight;
 mod origin;
+mod places;
 mod reader;
 
 use std::collections::HashMap;
@@ -12,7 +13,6 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +20,7 @@ use self::canvas::Canvas;
 use self::fetch::Timing;
 use self::flight::{Flight, Shared};
 pub use self::origin::OriginError;
+use self::places::Places;
 pub use self::reader::{Chunks, Download};
 use crate::clock;
 use crate::digest::Sha256;
@@ -141,7 +142,7 @@ struct Context {
     peers: PeerClient,
     discovery: Vec<Arc<dyn Discovery>>,
     metrics: Metrics,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     prefer: Prefer,
     scores: Mutex<Scoreboard<SocketAddr>>,
     memory: Mutex<Memory>,
@@ -169,7 +170,7 @@ impl Downloads {
             peers,
             discovery,
             metrics,
-            places: Arc::new(Semaphore::new(config.max_pieces.get())),
+            places: Arc::new(Places::new(config.max_pieces.get())),
             prefer: config.prefer,
             scores: Mutex::default(),
             memory: Mutex::default(),

@@ -16,8 +16,9 @@ fn most_at_once(records: &[Record]) -> usize {
 
 #[test]
 fn packages_that_apt_asks_for_ahead_are_fetched_side_by_side_and_answered_in_order() {
-    let packages: Vec<Package> =
-        (0..32).map(|number| Package::new(&format!("small{number:02}"), "1.0", 2_000 + number).all()).collect();
+    let packages: Vec<Package> = (0..32)
+        .map(|number| Package::new(&format!("small{number:02}"), "1.0", 2_000 + number).all())
+        .collect();
     let repository = Repository::with(&packages);
     let mirror = Mirror::start(&repository.root());
     let daemon = trusting(&repository).start();

@@ -101,7 +101,8 @@ fn head_is_get_without_the_body() {
 fn answers_are_counted_never_interim_never_coded() {
     let (repository, mirror, daemon) = scene();
     let mut wire = Wire::connect(daemon.proxy());
-    let paths = [path_of(&repository, "native"), "/debian/dists/test/InRelease".into(), "/debian/none".into()];
+    let paths =
+        [path_of(&repository, "native"), "/debian/dists/test/InRelease".into(), "/debian/none".into()];
     for path in paths.iter().chain(&paths) {
         let encodings = [("Accept-Encoding", "gzip, br"), ("Expect", "100-continue")];
         wire.ask("GET", &format!("{}{path}", mirror.url()), &encodings);
@@ -262,7 +263,7 @@ fn a_host_that_is_no_mirror_is_refused_by_name_of_the_key() {
     assert!(answer.text().contains("mirrors.allow"), "{}", answer.text());
     assert_eq!(mirror.records().len(), 0);
 
-    let named = format!("[mirrors]\nallow = [\"127.0.0.1\"]\nallow_private = false");
+    let named = "[mirrors]\nallow = [\"127.0.0.1\"]\nallow_private = false".to_string();
     let named = trusting(&repository).with(&named).start();
     through(&named, &mirror, &repository).update().succeeded();
 }

@@ -42,7 +42,10 @@ impl Case<'_> {
             learn(daemon.proxy(), &mirror);
             let fetched = fetch(daemon.proxy(), &url(&mirror, repository, name), &[]);
             let alone = alone(repository)[at];
-            println!("{:?} and a mirror: {name} in {:.2?}, without the peer {alone:.2?}", self.faults, fetched.took);
+            println!(
+                "{:?} and a mirror: {name} in {:.2?}, without the peer {alone:.2?}",
+                self.faults, fetched.took
+            );
             assert_eq!(fetched.head.status, 200, "{name}: {}", fetched.head.head);
             assert!(fetched.body == objects[at], "{name}: {} bytes came, or wrong ones", fetched.body.len());
             assert!(fetched.took < alone + SLACK, "{name} took {:?}", fetched.took);

@@ -51,8 +51,17 @@ impl Place {
     fn run(&self, arguments: &[&str], peers: &[SocketAddr]) -> Output {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", LIMIT, env!("CARGO_BIN_EXE_aptpeer")]);
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path()).stdin(Stdio::null()).current_dir(self.work());
-        command.arg("--config").arg(self.folder.path().join("settings/config.toml")).arg("get").args(arguments);
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.folder.path())
+            .stdin(Stdio::null())
+            .current_dir(self.work());
+        command
+            .arg("--config")
+            .arg(self.folder.path().join("settings/config.toml"))
+            .arg("get")
+            .args(arguments);
         for peer in peers {
             command.args(["--peer", &peer.to_string()]);
         }
@@ -180,7 +189,11 @@ fn what_is_no_hash_and_no_url_is_bad_usage() {
     for what in [short, &long, &wrong, ""] {
         check_bad(&place.run(&[what], &[]), 2, &["SHA-256"]);
     }
-    check_bad(&place.run(&["ftp://mirror.example.org/file.deb"], &[]), 2, &["ftp://mirror.example.org/file.deb"]);
+    check_bad(
+        &place.run(&["ftp://mirror.example.org/file.deb"], &[]),
+        2,
+        &["ftp://mirror.example.org/file.deb"],
+    );
     let id = Sha256::of(b"x").to_string();
     check_bad(&place.run(&[&id, "--peer", "no-port"], &[]), 2, &["no-port", "HOST:PORT"]);
     check_bad(&place.run(&[&id, "-o", "."], &["127.0.0.1:1".parse().unwrap()]), 2, &["-o FILE"]);

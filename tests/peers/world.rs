@@ -22,8 +22,7 @@ pub(crate) fn repository() -> Arc<Repository> {
         return repository;
     }
     let package = |name: &str, payload| Package::new(name, "1.0+b1", payload).all();
-    let packages =
-        [package("one", 1_500_000), package("three", 9_000_000), package("twelve", 48_000_000)];
+    let packages = [package("one", 1_500_000), package("three", 9_000_000), package("twelve", 48_000_000)];
     let repository = Arc::new(Repository::with(&packages));
     let pieces = PACKAGES.map(|name| Geometry::new(repository.package(name).size).unwrap().pieces());
     assert_eq!(pieces, [1, 3, 12]);
@@ -89,7 +88,8 @@ pub(crate) fn metric(text: &str, series: &str) -> u64 {
 
 /// How often bytes of peers, or their lists, were found wrong.
 pub(crate) fn lies_noticed(metrics: &str) -> u64 {
-    let reason = |reason| metric(metrics, &format!("aptpeer_verification_failures_total{{reason=\"{reason}\"}}"));
+    let reason =
+        |reason| metric(metrics, &format!("aptpeer_verification_failures_total{{reason=\"{reason}\"}}"));
     reason("piece") + reason("piece_list")
 }
 

@@ -1,10 +1,10 @@
 //! Stops, crashes, full disks and damaged ones: apt gets its files all the same, and the right ones.
 
 use super::*;
+use rustix::process::Signal;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use rustix::process::Signal;
 use support::mirror::{Fault, Rule};
 
 /// A repository whose one package takes three seconds at [`RATE`].

@@ -16,8 +16,9 @@ fn most_at_once(records: &[Record]) -> usize {
 
 #[test]
 fn packages_that_apt_asks_for_ahead_are_fetched_side_by_side_and_answered_in_order() {
-    let packages: Vec<Package> =
-        (0..32).map(|number| Package::new(&format!("small{number:02}"), "1.0", 2_000 + number).all()).collect();
+    let packages: Vec<Package> = (0..32)
+        .map(|number| Package::new(&format!("small{number:02}"), "1.0", 2_000 + number).all())
+        .collect();
     let repository = Repository::with(&packages);
     let mirror = Mirror::start(&repository.root());
     let daemon = trusting(&repository).start();
@@ -76,7 +77,12 @@ fn several_apts_at_once_cost_the_mirror_one_download() {
             });
         }
     });
-    assert_eq!((mirror.requests("*/large_*"), mirror.requests("*/native_*")), (1, 1), "{:?}", mirror.records());
+    assert_eq!(
+        (mirror.requests("*/large_*"), mirror.requests("*/native_*")),
+        (1, 1),
+        "{:?}",
+        mirror.records()
+    );
     assert_eq!(mirror.requests("*/by-hash/*"), 2);
 }
 

@@ -101,7 +101,8 @@ fn head_is_get_without_the_body() {
 fn answers_are_counted_never_interim_never_coded() {
     let (repository, mirror, daemon) = scene();
     let mut wire = Wire::connect(daemon.proxy());
-    let paths = [path_of(&repository, "native"), "/debian/dists/test/InRelease".into(), "/debian/none".into()];
+    let paths =
+        [path_of(&repository, "native"), "/debian/dists/test/InRelease".into(), "/debian/none".into()];
     for path in paths.iter().chain(&paths) {
         let encodings = [("Accept-Encoding", "gzip, br"), ("Expect", "100-continue")];
         wire.ask("GET", &format!("{}{path}", mirror.url()), &encodings);

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::listeners::Listeners;
+use self::record::Claim;
 pub use self::record::Record;
 use crate::clock;
 use crate::config::{Prefer, Settings, Signatures, UpstreamProxy};
@@ -68,6 +69,11 @@ pub enum DaemonError {
         /// Why.
         source: io::Error,
     },
+    /// Another daemon.
+    #[error(
+        "another aptpeer daemon uses {0} (state.path): stop it, or give this one a state.path of its own"
+    )]
+    Claimed(PathBuf),
     /// The mirror client.
     #[error(transparent)]
     Mirror(#[from] MirrorConfigError),
@@ -75,6 +81,7 @@ pub enum DaemonError {
 
 /// A node that is set up and bound, not yet serving.
 pub struct Node {
+    claim: Claim,
     settings: Settings,
     listeners: Listeners,
     record: Record,
@@ -93,6 +100,12 @@ impl Node {
     /// What stands in the way.
     pub async fn new(settings: Settings, more: Vec<Arc<dyn Discovery>>) -> Result<Self, DaemonError> {
         raise_file_limit();
+        let state = settings.state.path.clone();
+        let claim = match Claim::take(&state) {
+            Ok(Some(claim)) => claim,
+            Ok(None) => return Err(DaemonError::Claimed(state)),
+            Err(source) => return Err(DaemonError::State { path: state, source }),
+        };
         let metrics = Metrics::new(clock::now());
         let store = open_store(&settings)?;
         let listeners = Listeners::bind(&settings).await?;
@@ -117,7 +130,7 @@ impl Node {
             config,
         );
         let record = Record::new(&listeners);
-        Ok(Self { settings, listeners, record, store, index, mirror, downloads, fixed, metrics })
+        Ok(Self { claim, settings, listeners, record, store, index, mirror, downloads, fixed, metrics })
     }
 
     /// Where it listens.
@@ -130,7 +143,18 @@ impl Node {
     /// # Errors
     /// Where `daemon.json` cannot be written.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), DaemonError> {
-        let Self { settings, listeners, record, store, index, mirror, downloads, fixed, metrics } = self;
+        let Self {
+            claim: _claim,
+            settings,
+            listeners,
+            record,
+            store,
+            index,
+            mirror,
+            downloads,
+            fixed,
+            metrics,
+        } = self;
         let state = settings.state.path.clone();
         record.write(&state).map_err(|source| DaemonError::State { path: state.clone(), source })?;
         info!(proxy = %record.proxy, status = ?record.status, peers = ?record.peers, "listening");

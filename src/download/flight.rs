@@ -164,6 +164,9 @@ impl Flight {
             self.keep().await;
             return;
         }
+        if self.machine.has_regrets() {
+            self.context.note_taint(self.shared.want.id);
+        }
         let why = self.why.take().unwrap_or(DownloadError::NoSource);
         debug!(object = %self.shared.want.id, error = %why, "download given up");
         self.publish_progress(Stage::Failed(why));

@@ -302,11 +302,11 @@ impl Context {
         if bytes < 1 << 20 || took.is_zero() {
             return;
         }
-        let mut memory = lock(&self.memory);
-        if memory.mirror_rates.len() < MEMORIES {
-            #[allow(clippy::cast_precision_loss, reason = "lengths below 2^53")]
-            let rate = bytes as f64 / took.as_secs_f64();
-            memory.mirror_rates.insert(target.authority(), rate);
+        #[allow(clippy::cast_precision_loss, reason = "lengths below 2^53")]
+        let rate = bytes as f64 / took.as_secs_f64();
+        let (host, mut memory) = (target.authority(), lock(&self.memory));
+        if memory.mirror_rates.len() < MEMORIES || memory.mirror_rates.contains_key(&host) {
+            memory.mirror_rates.insert(host, rate);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -62,6 +62,9 @@ pub enum Fault {
     NullStates,
     /// The list fits the wrong bytes of `WrongPiece` and `WrongEverywhere`: only the digest itself convicts it.
     Conspiracy,
+    /// The bytes before this piece are wrong, with states that fit them; the piece itself is not here; what is behind
+    /// it is true, states and all. Every link that can be tried holds, and yet they do not meet.
+    TrueTail(PieceIndex),
 }
 
 /// One request that a peer got, and the bytes of an object it sent for it (not those of a list).
@@ -120,6 +123,11 @@ impl Peer {
 
     /// A peer that has these objects and all of these faults.
     pub fn start(objects: &[&[u8]], faults: &[Fault]) -> Self {
+        Self::start_on([127, 0, 0, 1].into(), objects, faults)
+    }
+
+    /// The same on another address of this machine, so that peers can be of different networks.
+    pub fn start_on(ip: IpAddr, objects: &[&[u8]], faults: &[Fault]) -> Self {
         let prepared = objects.iter().map(|bytes| (Sha256::of(bytes), Object::new(bytes, faults)));
         let shared = Arc::new(Shared {
             faults: faults.to_vec(),
@@ -127,7 +135,7 @@ impl Peer {
             held: AtomicU32::new(u32::MAX),
             records: Mutex::default(),
         });
-        let server = Server::start({
+        let server = Server::start_on(ip, {
             let shared = Arc::clone(&shared);
             move |connection| shared.converse(connection)
         });
@@ -154,11 +162,20 @@ impl Peer {
     }
 }
 
+/// The piece that a peer with a true tail does not hold.
+fn gap(faults: &[Fault]) -> Option<PieceIndex> {
+    faults.iter().find_map(|fault| if let Fault::TrueTail(piece) = fault { Some(*piece) } else { None })
+}
+
 impl Object {
     fn new(bytes: &[u8], faults: &[Fault]) -> Self {
         let geometry = Geometry::new(bytes.len() as u64).unwrap();
-        let wrong =
-            |piece| faults.contains(&Fault::WrongEverywhere) || faults.contains(&Fault::WrongPiece(piece));
+        let gap = gap(faults);
+        let wrong = |piece| {
+            faults.contains(&Fault::WrongEverywhere)
+                || faults.contains(&Fault::WrongPiece(piece))
+                || gap.is_some_and(|gap| piece < gap)
+        };
         let mut served = bytes.to_vec();
         for range in (0..geometry.pieces()).filter(|piece| wrong(*piece)).map(|piece| geometry.range(piece)) {
             let middle = usize::try_from(range.start.midpoint(range.end)).unwrap();
@@ -166,8 +183,14 @@ impl Object {
                 *byte ^= 1;
             }
         }
-        let states = if faults.contains(&Fault::Conspiracy) { states(&served) } else { states(bytes) };
-        Self { served, states }
+        let mut claimed = states(bytes);
+        if faults.contains(&Fault::Conspiracy) {
+            claimed = states(&served);
+        } else if let Some(gap) = gap {
+            let gap = usize::try_from(gap).unwrap().min(claimed.len());
+            claimed[..gap].copy_from_slice(&states(&served)[..gap]);
+        }
+        Self { served, states: claimed }
     }
 }
 
@@ -226,6 +249,11 @@ impl Shared {
         }
     }
 
+    fn is_missing(&self, range: &std::ops::Range<u64>, length: u64) -> bool {
+        let gap = gap(&self.faults).map(|gap| Geometry::new(length).unwrap().range(gap));
+        gap.is_some_and(|gap| gap.start < range.end && range.start < gap.end)
+    }
+
     fn send_list(&self, connection: &mut Connection, head: &Head, object: &Object) -> io::Result<()> {
         let geometry = Geometry::new(object.served.len() as u64).unwrap();
         let held = self.held.load(Ordering::SeqCst).min(geometry.pieces());
@@ -246,7 +274,15 @@ impl Shared {
                 _ => {}
             }
         }
-        let have = if held == 1 { "0".to_owned() } else { format!("0-{}", held - 1) };
+        let run = |from: PieceIndex, end: PieceIndex| match end.checked_sub(from + 1) {
+            None => String::new(),
+            Some(0) => from.to_string(),
+            Some(_) => format!("{from}-{}", end - 1),
+        };
+        let have = match gap(&self.faults) {
+            Some(gap) => format!("{},{}", run(0, gap), run(gap + 1, held)),
+            None => run(0, held),
+        };
         let list = serde_json::json!({
             "length": length, "piece_length": PIECE_LENGTH, "states": states, "have": have,
         });
@@ -265,7 +301,7 @@ impl Shared {
         let held = (u64::from(self.held.load(Ordering::SeqCst)) * PIECE_LENGTH).min(length);
         let ranged = !self.faults.contains(&Fault::NoRanges);
         let (status, range) = match head.range(length).filter(|_| ranged) {
-            Some(Ok(range)) if range.end <= held => (206, range),
+            Some(Ok(range)) if range.end <= held && !self.is_missing(&range, length) => (206, range),
             None if held == length => (200, 0..length),
             _ => {
                 return short(

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -45,7 +45,15 @@ pub struct Head {
 impl Server {
     /// Listens on a free port of loopback and calls `handler` once for each connection, in a thread of its own.
     pub fn start(handler: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_on([127, 0, 0, 1].into(), handler)
+    }
+
+    /// The same on another address of this machine; on Linux all of 127.0.0.0/8 is.
+    pub fn start_on(
+        ip: IpAddr,
+        handler: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             stopped: Mutex::new(false),

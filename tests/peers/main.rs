@@ -1,0 +1,15 @@
+//! Bad peers, strangers and conspiracies: what apt sees of them, which must be nothing; and our own answers to peers.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod faults;
+mod get;
+mod node;
+mod rubbish;
+mod server;
+mod strangers;
+mod together;
+mod world;

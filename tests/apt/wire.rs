@@ -265,13 +265,8 @@ fn a_host_that_is_no_mirror_is_refused_by_name_of_the_key() {
     assert!(answer.text().contains("mirrors.allow"), "{}", answer.text());
     assert_eq!(mirror.records().len(), 0);
 
-<<<<<<< HEAD
-    let named = "[mirrors]\nallow = [\"127.0.0.1\"]\nallow_private = false".to_string();
-    let named = trusting(&repository).with(&named).start();
-=======
     let named = "[mirrors]\nallow = [\"127.0.0.1\"]\nallow_private = false";
     let named = trusting(&repository).with(named).start();
->>>>>>> apt-tests
     through(&named, &mirror, &repository).update().succeeded();
 }
 

@@ -2,16 +2,25 @@
 //! that the two cannot differ.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aptpeer::digest::Sha256;
-use aptpeer::http::Limits;
 use aptpeer::http::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
+use aptpeer::http::{Limits, serve};
+use aptpeer::metrics::Metrics;
+use aptpeer::peer::{PeerSite, PeerSiteConfig};
 use aptpeer::pieces::{ChainWalk, Geometry, MAX_LENGTH, PIECE_LENGTH, PieceList, PieceSet, State};
+use aptpeer::store::{Origin, Store, StoreConfig};
 use aptpeer::swarm::PeerFault;
 use aptpeer::wire::{MAX_PIECE_LIST_BYTES, MAX_WAIT_SECONDS, PROTOCOL_VERSION, PeerTarget, PieceListMessage};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// The longest object of the document's vectors.
 const LONGEST: usize = 9_000_000;
@@ -33,15 +42,16 @@ fn section(heading: &str) -> String {
     lines.take_while(|line| !ends(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// The rows of the table with this head in `text`, without backquotes.
+/// The rows of the table with this head in `text`, without backquotes. No cell has a `|` of its own.
 fn table(text: &str, head: &str) -> Vec<Vec<String>> {
     let rows = text.lines().skip_while(|line| *line != head).skip(2).take_while(|line| line.starts_with('|'));
     let cells = |line: &str| -> Vec<String> {
-        let inner = line.trim().trim_start_matches('|').trim_end_matches('|');
-        inner.split(" | ").map(|cell| cell.trim().replace('`', "")).collect()
+        let inner = line.strip_prefix('|').and_then(|line| line.trim_end().strip_suffix('|')).unwrap();
+        inner.split('|').map(|cell| cell.trim().replace('`', "")).collect()
     };
     let rows: Vec<_> = rows.map(cells).collect();
-    assert!(!rows.is_empty(), "no table {head:?}");
+    let columns = head.matches('|').count() - 1;
+    assert!(!rows.is_empty() && rows.iter().all(|row| row.len() == columns), "no table {head:?}: {rows:?}");
     rows
 }
 
@@ -101,7 +111,7 @@ fn the_chain_gives_the_states_and_digests_of_the_document() {
         assert_eq!(digest.to_string(), row[1], "the chain over {} bytes", row[0]);
         assert_eq!(Sha256::of(&bytes[..row[0].parse().unwrap()]), digest, "SHA-256 of {} bytes", row[0]);
         let spelled: Vec<_> = inner.iter().map(ToString::to_string).collect();
-        assert_eq!(spelled.join(" "), row.get(2).cloned().unwrap_or_default(), "states of {} bytes", row[0]);
+        assert_eq!(spelled.join(" "), row[2], "states of {} bytes", row[0]);
     }
 }
 
@@ -245,4 +255,82 @@ fn the_peer_port_has_the_limits_of_the_document() {
     ];
     let documented = table(&section("## 4."), "| limit | value |");
     assert_eq!(documented.into_iter().map(|row| row[1].clone()).collect::<Vec<_>>(), ours);
+}
+
+/// A peer port that holds the object of the document, and the runtime it lives in.
+struct Port {
+    address: SocketAddr,
+    id: Sha256,
+    _runtime: tokio::runtime::Runtime,
+    _cache: tempfile::TempDir,
+}
+
+impl Port {
+    fn open() -> Self {
+        let cache = tempfile::tempdir().unwrap();
+        let file = cache.path().join("object");
+        fs::write(&file, sample(LONGEST)).unwrap();
+        let config = StoreConfig { path: cache.path().to_owned(), max_size: u64::MAX, min_free_space: 0 };
+        let store = Store::open(config).unwrap();
+        let id = store.import_file(&file, Origin::Seed).unwrap().id;
+        let metrics = Metrics::new(std::time::Instant::now());
+        let site = Arc::new(PeerSite::new(store, metrics, PeerSiteConfig { max_uploads: 1 }));
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(serve(listener, Limits::public(), site, CancellationToken::new()));
+        Self { address, id, _runtime: runtime, _cache: cache }
+    }
+
+    /// The text with the digest in place of *H*.
+    fn spell(&self, text: &str) -> String {
+        text.replace("/hash/H", &format!("/hash/{}", self.id)).replace("\"H\"", &format!("\"{}\"", self.id))
+    }
+}
+
+#[test]
+fn the_peer_port_answers_as_the_exchanges_of_the_document_say() {
+    let port = Port::open();
+    for row in table(&section("### Exchanges"), "| request | with | status | the answer has |") {
+        let request = port.spell(&row[0]);
+        let (method, target) = request.split_once(' ').unwrap();
+        let with = port.spell(&row[1]);
+        let headers: Vec<(&str, &str)> =
+            with.split(" ; ").filter_map(|field| field.split_once(": ")).collect();
+        let response = support::http::request(port.address, method, target, &headers);
+        assert_eq!(response.status.to_string(), row[2], "{row:?}: {}", response.head);
+        let has = port.spell(&row[3]);
+        if let Some((name, value)) = has.split_once(": ") {
+            assert_eq!(response.header(name), Some(value), "{row:?}: {}", response.head);
+        }
+    }
+}
+
+#[test]
+fn objects_and_their_lists_carry_what_the_document_says() {
+    let port = Port::open();
+    let digest = literals(&section("### Test vectors"))[2].to_owned();
+    let path = format!("/hash/{}", port.id);
+    for (method, headers) in [("GET", vec![]), ("HEAD", vec![]), ("GET", vec![("Range", "bytes=0-0")])] {
+        let response = support::http::request(port.address, method, &path, &headers);
+        for row in table(&section("## 3."), "| header | value |") {
+            let expected = match row[0].as_str() {
+                "ETag" => format!("\"{}\"", port.id),
+                "Repr-Digest" => digest.clone(),
+                _ => row[1].clone(),
+            };
+            assert_eq!(
+                response.header(&row[0]),
+                Some(expected.as_str()),
+                "{} to {method} {headers:?}",
+                row[0]
+            );
+        }
+    }
+    let list = support::http::get(port.address, &format!("{path}/pieces"));
+    assert_eq!(list.text(), json_blocks(&section("## 7."))[0]);
+    let root = support::http::get(port.address, "/").text();
+    let documented = section("## 10.");
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(root, json_blocks(&documented)[0].replace("0.1.0", version));
 }

@@ -60,6 +60,10 @@ struct Behaviour {
     silent: bool,
     /// Refuses connections.
     dead: bool,
+    /// Tells a list without a single piece, and goes on doing so.
+    hollow: bool,
+    /// Says that it does not hold the object when asked for bytes.
+    empty_handed: bool,
     /// Stops in the middle of this piece.
     stalls_at: Option<PieceIndex>,
 }
@@ -78,6 +82,8 @@ fn mirror(rate: f64) -> Behaviour {
         list: None,
         silent: false,
         dead: false,
+        hollow: false,
+        empty_handed: false,
         stalls_at: None,
     }
 }
@@ -106,6 +112,7 @@ enum Event {
     ListFails(SourceId),
     PieceBytes(FetchId, u64, bool),
     PieceFails(FetchId),
+    NotHeld(FetchId),
     WalkBytes(FetchId),
     Tick,
 }
@@ -246,7 +253,10 @@ impl World {
                     let who = self.source(source);
                     let source = self.sources[who].clone();
                     self.pieces.insert(fetch, (who, piece, start, expected));
-                    if source.dead {
+                    self.machine.handle_begun(fetch, self.now);
+                    if source.empty_handed {
+                        self.at(self.now + source.latency, Event::NotHeld(fetch));
+                    } else if source.dead {
                         self.at(self.now + source.latency, Event::PieceFails(fetch));
                     } else if !source.silent {
                         let mut left = range.end - range.start;
@@ -270,7 +280,9 @@ impl World {
                     let at = range.start;
                     self.walks.insert(fetch, Walk { range, at, state: start, who, piece_whole: true });
                     let source = self.behaviour(who);
-                    if !source.dead && !source.silent {
+                    if source.empty_handed {
+                        self.at(self.now + source.latency, Event::NotHeld(fetch));
+                    } else if !source.dead && !source.silent {
                         self.at(self.now + source.latency, Event::WalkBytes(fetch));
                     } else if source.dead {
                         self.at(self.now + source.latency, Event::PieceFails(fetch));
@@ -300,7 +312,10 @@ impl World {
                 Some(variant) => {
                     let (states, _) = chain(self.geometry, variant);
                     let list = PieceList::new(self.geometry, states.into_iter().map(Some).collect()).unwrap();
-                    self.machine.handle_list(id, list, PieceSet::all(self.geometry.pieces()), self.now);
+                    let pieces = self.geometry.pieces();
+                    let hollow = self.sources[self.source(id)].hollow;
+                    let have = if hollow { PieceSet::none(pieces) } else { PieceSet::all(pieces) };
+                    self.machine.handle_list(id, list, have, self.now);
                 }
             },
             Event::ListFails(id) => self.machine.handle_list_failure(id, PeerFault::Unreachable),
@@ -312,6 +327,7 @@ impl World {
                     self.machine.handle_piece_failure(fetch, PeerFault::Unreachable);
                 }
             }
+            Event::NotHeld(fetch) => self.machine.handle_piece_not_held(fetch),
             Event::PieceBytes(fetch, bytes, end) => self.piece_bytes(fetch, bytes, end),
             Event::WalkBytes(fetch) => self.walk_bytes(fetch),
         }
@@ -624,6 +640,21 @@ fn a_plain_file_server_is_a_peer() {
 }
 
 #[test]
+fn a_peer_without_the_object_does_not_keep_a_download_alive() {
+    let down = Behaviour { dead: true, ..mirror(1.0) };
+    let without = Behaviour { list: None, empty_handed: true, ..neighbour(1.0 * MB) };
+    for length in [50_000, LARGE] {
+        let mut world = World::new(length, &[down.clone(), without.clone()]);
+        assert_eq!(world.run(), Outcome::Failed);
+        assert!(world.elapsed() < Duration::from_secs(1));
+    }
+    let hollow = Behaviour { hollow: true, ..neighbour(1.0 * MB) };
+    let mut world = World::new(LARGE, &[down, hollow]);
+    assert_eq!(world.run(), Outcome::Failed);
+    assert!(world.elapsed() < Duration::from_secs(40), "{:?}", world.elapsed());
+}
+
+#[test]
 fn a_mirror_whose_file_is_not_the_index_s_is_another_source_s_problem() {
     let other = Behaviour { variant: |piece| u8::from(piece == 1 || piece == 0), ..mirror(10.0 * MB) };
     for length in [50_000, LARGE] {
@@ -689,6 +720,8 @@ fn random_swarms_always_end_well() {
                 list,
                 silent: random.below(8) == 0,
                 dead: random.below(8) == 0,
+                hollow: random.below(10) == 0,
+                empty_handed: random.below(10) == 0,
                 latency: Duration::from_millis(1 + random.below(700)),
                 stalls_at: (random.below(6) == 0).then(|| u32::try_from(random.below(5)).unwrap()),
                 ..peer(kind, u8::try_from(network).unwrap() % 3, 0.2 * MB + random.unit() * 60.0 * MB)

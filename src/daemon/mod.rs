@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::listeners::Listeners;
+use self::record::Claim;
 pub use self::record::Record;
 use crate::clock;
 use crate::config::{Prefer, Settings, Signatures, UpstreamProxy};
@@ -68,6 +69,11 @@ pub enum DaemonError {
         /// Why.
         source: io::Error,
     },
+    /// Another daemon.
+    #[error(
+        "another aptpeer daemon uses {0} (state.path): stop it, or give this one a state.path of its own"
+    )]
+    Claimed(PathBuf),
     /// The mirror client.
     #[error(transparent)]
     Mirror(#[from] MirrorConfigError),
@@ -75,6 +81,7 @@ pub enum DaemonError {
 
 /// A node that is set up and bound, not yet serving.
 pub struct Node {
+    claim: Claim,
     settings: Settings,
     listeners: Listeners,
     record: Record,
@@ -93,6 +100,12 @@ impl Node {
     /// What stands in the way.
     pub async fn new(settings: Settings, more: Vec<Arc<dyn Discovery>>) -> Result<Self, DaemonError> {
         raise_file_limit();
+        let state = settings.state.path.clone();
+        let claim = match Claim::take(&state) {
+            Ok(Some(claim)) => claim,
+            Ok(None) => return Err(DaemonError::Claimed(state)),
+            Err(source) => return Err(DaemonError::State { path: state, source }),
+        };
         let metrics = Metrics::new(clock::now());
         let store = open_store(&settings)?;
         let listeners = Listeners::bind(&settings).await?;
@@ -117,7 +130,7 @@ impl Node {
             config,
         );
         let record = Record::new(&listeners);
-        Ok(Self { settings, listeners, record, store, index, mirror, downloads, fixed, metrics })
+        Ok(Self { claim, settings, listeners, record, store, index, mirror, downloads, fixed, metrics })
     }
 
     /// Where it listens.
@@ -130,7 +143,18 @@ impl Node {
     /// # Errors
     /// Where `daemon.json` cannot be written.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), DaemonError> {
-        let Self { settings, listeners, record, store, index, mirror, downloads, fixed, metrics } = self;
+        let Self {
+            claim: _claim,
+            settings,
+            listeners,
+            record,
+            store,
+            index,
+            mirror,
+            downloads,
+            fixed,
+            metrics,
+        } = self;
         let state = settings.state.path.clone();
         record.write(&state).map_err(|source| DaemonError::State { path: state.clone(), source })?;
         info!(proxy = %record.proxy, status = ?record.status, peers = ?record.peers, "listening");
@@ -152,17 +176,17 @@ impl Node {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
         }
         let page = {
-            let metrics = metrics.clone();
-            Box::new(move || into_response(status_page("/", &metrics)))
+            let (metrics, store) = (metrics.clone(), store.clone());
+            Box::new(move || into_response(status_page("/", &metrics, &store)))
         };
         let proxy_config = ProxyConfig { allow_clients: settings.proxy.allow_clients.clone() };
         let proxy_site =
             Arc::new(ProxySite::new(downloads.clone(), mirror, index, metrics.clone(), page, proxy_config));
         servers.spawn(serve(listeners.proxy, Limits::local(), proxy_site.clone(), shutdown.clone()));
         let status_site = {
-            let metrics = metrics.clone();
+            let (metrics, store) = (metrics.clone(), store.clone());
             Arc::new(move |request: Request<Incoming>, _conn: Conn| {
-                let response = answer_status(&request, &metrics);
+                let response = answer_status(&request, &metrics, &store);
                 async move { Ok::<_, Hangup>(response) }
             })
         };
@@ -276,15 +300,20 @@ async fn housekeeping(store: Store, metrics: Metrics, shutdown: CancellationToke
     }
 }
 
-fn status_page(path: &str, metrics: &Metrics) -> Page {
+fn status_page(path: &str, metrics: &Metrics, store: &Store) -> Page {
+    // Who looks wants to see the cache as it is now, not as it was a minute ago.
+    match tokio::task::block_in_place(|| store.stats()) {
+        Ok(stats) => metrics.set_cache(stats.bytes, stats.objects),
+        Err(error) => warn!(%error, "the size of the cache cannot be had"),
+    }
     status::respond(path, &View { metrics, now: clock::now(), health: &Health::Well })
 }
 
-fn answer_status(request: &Request<Incoming>, metrics: &Metrics) -> Response<Body> {
+fn answer_status(request: &Request<Incoming>, metrics: &Metrics, store: &Store) -> Response<Body> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only");
     }
-    let mut response = into_response(status_page(request.uri().path(), metrics));
+    let mut response = into_response(status_page(request.uri().path(), metrics, store));
     if *request.method() == Method::HEAD {
         let length = response.body().length().unwrap_or(0);
         *response.body_mut() = Body::absent(length);

@@ -9,6 +9,26 @@ use serde::{Deserialize, Serialize};
 
 use super::listeners::Listeners;
 
+/// The right to be the one daemon of a state directory, given back when it is dropped or the process ends.
+#[derive(Debug)]
+pub(super) struct Claim {
+    _lock: fs::File,
+}
+
+impl Claim {
+    /// Claims the state directory; `None` where another daemon has it.
+    pub(super) fn take(state: &Path) -> io::Result<Option<Self>> {
+        fs::create_dir_all(state)?;
+        let lock =
+            fs::File::options().create(true).truncate(false).write(true).open(state.join("daemon.lock"))?;
+        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { _lock: lock })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 /// The addresses of a running daemon. `None` is written as `null`: switched off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {

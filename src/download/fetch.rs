@@ -1,6 +1,8 @@
 //! One fetch: bytes of one source, hashed as they come, into the canvas.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::canvas::{Canvas, Licence, Written};
@@ -13,16 +15,16 @@ use crate::swarm::{FetchId, PeerFault};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 
-/// How much of a walk is collected before it is written: large writes cost a fraction of small ones.
+/// How much of a walk is collected at most before it is written: large writes cost a fraction of small ones.
 const WRITE: usize = 1 << 20;
 
 /// What a fetch tells the download it belongs to.
 #[derive(Debug)]
 pub(super) enum Event {
+    /// The peer is being asked, or its body is being read: from here on it is the peer that takes time.
+    Begun(FetchId),
     /// The peer has answered; the body waits for a place.
     Answered(FetchId),
-    /// The body is being read.
-    Begun(FetchId),
     /// More bytes came; for a walk they are in the object up to `offset`.
     Progress { fetch: FetchId, offset: u64, bytes: u64 },
     /// A peer's piece is in the object.
@@ -69,6 +71,57 @@ impl From<PeerError> for Stopped {
     }
 }
 
+/// What all fetches share, so that their memory is bounded whatever the number of downloads.
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// Bodies of pieces that are read at a time; each takes a buffer of a piece's length.
+    places: Semaphore,
+    /// Peers that are asked at a time; each takes a connection with its buffer.
+    questions: Semaphore,
+    /// Walks under way, which share [`WALK_MEMORY`].
+    walks: AtomicUsize,
+}
+
+/// Questions for each place: peers that do not answer must not keep those that do from being asked.
+const QUESTIONS_PER_PLACE: usize = 4;
+
+/// What all walks together may collect before they write, in bytes.
+const WALK_MEMORY: usize = 16 << 20;
+
+/// The least that a walk collects before it writes, in bytes.
+const LEAST_WRITE: usize = 64 << 10;
+
+impl Queue {
+    pub(super) fn new(places: NonZeroUsize) -> Self {
+        Self {
+            places: Semaphore::new(places.get()),
+            questions: Semaphore::new(places.get().saturating_mul(QUESTIONS_PER_PLACE)),
+            walks: AtomicUsize::new(0),
+        }
+    }
+
+    /// How much a walk should collect before it writes, while as many walk as now.
+    fn write_size(&self) -> usize {
+        (WALK_MEMORY / self.walks.load(Ordering::Relaxed).max(1)).clamp(LEAST_WRITE, WRITE)
+    }
+}
+
+/// A walk that counts among those under way.
+struct Walking<'a>(&'a AtomicUsize);
+
+impl<'a> Walking<'a> {
+    fn among(queue: &'a Queue) -> Self {
+        queue.walks.fetch_add(1, Ordering::Relaxed);
+        Self(&queue.walks)
+    }
+}
+
+impl Drop for Walking<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What a fetch of a piece needs.
 pub(super) struct PieceFetch {
     pub(super) fetch: FetchId,
@@ -79,8 +132,7 @@ pub(super) struct PieceFetch {
     pub(super) licence: Licence,
     pub(super) canvas: Arc<Canvas>,
     pub(super) client: PeerClient,
-    /// Pieces in flight overall: a place is a buffer of a piece's length.
-    pub(super) places: Arc<Semaphore>,
+    pub(super) queue: Arc<Queue>,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -101,15 +153,15 @@ impl PieceFetch {
     async fn fetch(&self) -> Result<Timing, Stopped> {
         let geometry = self.canvas.geometry();
         let range = geometry.range(self.piece);
+        let Ok(_question) = self.queue.questions.acquire().await else { return Err(Stopped::Cancelled) };
+        self.tell(Event::Begun(self.fetch)).await;
         let asked = clock::now();
-        let mut body = self
-            .client
-            .open(self.peer, self.canvas.assembly().id(), range.clone(), geometry.length())
-            .await?;
+        let id = self.canvas.assembly().id();
+        let mut body = self.client.open(self.peer, id, range.clone(), geometry.length()).await?;
         let length = range.end - range.start;
         let first_byte = clock::now() - asked;
         self.tell(Event::Answered(self.fetch)).await;
-        let Ok(_place) = self.places.acquire().await else { return Err(Stopped::Cancelled) };
+        let Ok(_place) = self.queue.places.acquire().await else { return Err(Stopped::Cancelled) };
         self.tell(Event::Begun(self.fetch)).await;
         let begun = clock::now();
         let mut buffer = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
@@ -171,6 +223,7 @@ pub(super) struct WalkFetch {
     pub(super) until: u64,
     pub(super) licence: Licence,
     pub(super) canvas: Arc<Canvas>,
+    pub(super) queue: Arc<Queue>,
     pub(super) events: mpsc::Sender<Event>,
     /// Where it is.
     pub(super) offset: u64,
@@ -193,6 +246,8 @@ impl WalkFetch {
     }
 
     async fn walk(&mut self, stream: &mut Stream) -> Result<(), WalkStop> {
+        let queue = self.queue.clone();
+        let _walking = Walking::among(&queue);
         let mut pending: Vec<u8> = Vec::new();
         while self.offset + (pending.len() as u64) < self.until {
             // What has arrived is written at once when nothing more is there, so that a slow source is not held back
@@ -210,7 +265,7 @@ impl WalkFetch {
                 return Err(WalkStop::Source(PeerFault::Short, "the body ended early".into()));
             };
             pending.extend_from_slice(&bytes);
-            if pending.len() >= WRITE {
+            if pending.len() >= queue.write_size() {
                 self.flush(&mut pending).await?;
             }
         }

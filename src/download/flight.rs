@@ -164,6 +164,9 @@ impl Flight {
             self.keep().await;
             return;
         }
+        if self.machine.has_regrets() {
+            self.context.note_taint(self.shared.want.id);
+        }
         let why = self.why.take().unwrap_or(DownloadError::NoSource);
         debug!(object = %self.shared.want.id, error = %why, "download given up");
         self.publish_progress(Stage::Failed(why));
@@ -225,7 +228,7 @@ impl Flight {
                         licence: licence.clone(),
                         canvas: self.canvas.clone(),
                         client: self.context.peers.clone(),
-                        places: self.context.places.clone(),
+                        queue: self.context.queue.clone(),
                         events: self.events.clone(),
                     };
                     let abort = self.tasks.spawn(task.run());
@@ -270,6 +273,7 @@ impl Flight {
             until: range.end,
             licence: licence.clone(),
             canvas: self.canvas.clone(),
+            queue: self.context.queue.clone(),
             events: self.events.clone(),
             offset: range.start,
             chain: ChainWalk::from_state(start),

@@ -12,12 +12,11 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::canvas::Canvas;
-use self::fetch::Timing;
+use self::fetch::{Queue, Timing};
 use self::flight::{Flight, Shared};
 pub use self::origin::OriginError;
 pub use self::reader::{Chunks, Download};
@@ -141,7 +140,7 @@ struct Context {
     peers: PeerClient,
     discovery: Vec<Arc<dyn Discovery>>,
     metrics: Metrics,
-    places: Arc<Semaphore>,
+    queue: Arc<Queue>,
     prefer: Prefer,
     scores: Mutex<Scoreboard<SocketAddr>>,
     memory: Mutex<Memory>,
@@ -169,7 +168,7 @@ impl Downloads {
             peers,
             discovery,
             metrics,
-            places: Arc::new(Semaphore::new(config.max_pieces.get())),
+            queue: Arc::new(Queue::new(config.max_pieces)),
             prefer: config.prefer,
             scores: Mutex::default(),
             memory: Mutex::default(),
@@ -307,11 +306,11 @@ impl Context {
         if bytes < 1 << 20 || took.is_zero() {
             return;
         }
-        let mut memory = lock(&self.memory);
-        if memory.mirror_rates.len() < MEMORIES {
-            #[allow(clippy::cast_precision_loss, reason = "lengths below 2^53")]
-            let rate = bytes as f64 / took.as_secs_f64();
-            memory.mirror_rates.insert(target.authority(), rate);
+        #[allow(clippy::cast_precision_loss, reason = "lengths below 2^53")]
+        let rate = bytes as f64 / took.as_secs_f64();
+        let (host, mut memory) = (target.authority(), lock(&self.memory));
+        if memory.mirror_rates.len() < MEMORIES || memory.mirror_rates.contains_key(&host) {
+            memory.mirror_rates.insert(host, rate);
         }
     }
 }

@@ -54,6 +54,14 @@ impl Download {
         matches!(self.from, From::Held(_))
     }
 
+    /// Whether it has come to nothing: whoever wants it opens it anew.
+    pub fn has_failed(&self) -> bool {
+        match &self.from {
+            From::Held(_) => false,
+            From::Flying(progress) => matches!(progress.borrow().stage, Stage::Failed(_)),
+        }
+    }
+
     /// Where its bytes have come from so far; nothing for a stored object.
     pub fn tally(&self) -> Tally {
         match &self.from {

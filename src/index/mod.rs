@@ -274,7 +274,8 @@ impl Index {
         }
     }
 
-    /// Waits until everything that was begun or queued is learnt, `patience` at most. Says whether it is.
+    /// Waits until everything that was begun or queued before this call is learnt, `patience` at most. Says whether it
+    /// is.
     pub async fn settled(&self, patience: Duration) -> bool {
         self.0.queue.settled(patience).await
     }

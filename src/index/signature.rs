@@ -116,12 +116,8 @@ struct Scratch {
 
 impl Scratch {
     fn new(parent: &Path, text: &[u8], signature: &[u8], keyrings: &[PathBuf]) -> io::Result<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         fs::create_dir_all(parent)?;
-        let name = format!("aptpeer-verify-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut scratch = Self { folder: parent.join(name), keyrings: Vec::new() };
-        // It fails where the folder is there: in a shared directory it could be somebody else's.
-        fs::DirBuilder::new().mode(0o700).create(&scratch.folder)?;
+        let mut scratch = Self { folder: new_folder(parent)?, keyrings: Vec::new() };
         scratch.write("text", text)?;
         scratch.write("signature", signature)?;
         scratch.keyrings = keyring::gather(keyrings, &scratch.folder)?;
@@ -161,6 +157,22 @@ impl Drop for Scratch {
         // What cannot be removed is empty or a few kilobytes, and nobody could do anything about it.
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Makes a folder that only we can read. What is there already is passed over: in a shared directory it could be
+/// somebody else's, and after a crash it could be ours from before.
+fn new_folder(parent: &Path) -> io::Result<PathBuf> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    const TRIES: u32 = 100;
+    for _ in 0..TRIES {
+        let nth = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = parent.join(format!("aptpeer-verify-{}-{nth}", std::process::id()));
+        match fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| folder),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "every name for a temporary folder is taken"))
 }
 
 /// What a verifier printed, and whether it was content.
@@ -242,6 +254,19 @@ mod tests {
         assert_eq!(say(true, "04B5"), Outcome::Good);
         assert_eq!(say(false, "Verifying signature:\n    Message has been manipulated\n"), Outcome::Bad);
         assert_eq!(say(false, "Missing key 4CB5, which is needed\n"), Outcome::UnknownKey);
+    }
+
+    #[test]
+    fn folders_left_behind_by_a_crash_are_passed_over() {
+        let home = tempfile::tempdir().unwrap();
+        let first = new_folder(home.path()).unwrap();
+        let nth: u64 = first.to_string_lossy().rsplit('-').next().unwrap().parse().unwrap();
+        for taken in nth + 1..nth + 20 {
+            fs::create_dir(home.path().join(format!("aptpeer-verify-{}-{taken}", std::process::id())))
+                .unwrap();
+        }
+        let second = new_folder(home.path()).unwrap();
+        assert!(second.is_dir() && second != first);
     }
 
     #[tokio::test]

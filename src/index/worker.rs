@@ -3,6 +3,7 @@
 use super::inner::Inner;
 use super::{Open, OpenStored};
 use crate::digest::Sha256;
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,12 +21,19 @@ pub(super) enum Work {
     Index { digest: Sha256, open: Open },
 }
 
-/// Work that waits, and the count of what is not done yet.
+/// Work that waits, and all that is not done yet.
 #[derive(Debug)]
 pub(super) struct Queue {
     sender: mpsc::Sender<Job>,
     receiver: Mutex<Option<mpsc::Receiver<Job>>>,
-    pending: watch::Sender<usize>,
+    pending: watch::Sender<Outstanding>,
+}
+
+/// What was begun and is not done, by the number that it got when it was begun.
+#[derive(Debug, Default)]
+struct Outstanding {
+    next: u64,
+    numbers: BTreeSet<u64>,
 }
 
 struct Job {
@@ -35,24 +43,34 @@ struct Job {
 
 /// Something that was begun and is not done until this is dropped.
 #[derive(Debug)]
-pub(super) struct Pending(watch::Sender<usize>);
+pub(super) struct Pending {
+    number: u64,
+    all: watch::Sender<Outstanding>,
+}
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        self.all.send_modify(|all| {
+            all.numbers.remove(&self.number);
+        });
     }
 }
 
 impl Queue {
     pub(super) fn new() -> Self {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED);
-        Self { sender, receiver: Mutex::new(Some(receiver)), pending: watch::Sender::new(0) }
+        Self { sender, receiver: Mutex::new(Some(receiver)), pending: watch::Sender::default() }
     }
 
     /// Counts something as begun.
     pub(super) fn pending(&self) -> Pending {
-        self.pending.send_modify(|count| *count += 1);
-        Pending(self.pending.clone())
+        let mut number = 0;
+        self.pending.send_modify(|all| {
+            number = all.next;
+            all.next += 1;
+            all.numbers.insert(number);
+        });
+        Pending { number, all: self.pending.clone() }
     }
 
     /// False where too much waits, or nobody works any more.
@@ -60,10 +78,13 @@ impl Queue {
         self.sender.try_send(Job { work, _pending: self.pending() }).is_ok()
     }
 
+    /// Waits until all that was begun before is done.
     pub(super) async fn settled(&self, patience: Duration) -> bool {
         let mut pending = self.pending.subscribe();
-        let none_left = pending.wait_for(|count| *count == 0);
-        tokio::time::timeout(patience, none_left).await.is_ok_and(|counted| counted.is_ok())
+        // What is begun from now on is not waited for: where requests keep coming, something always is.
+        let next = pending.borrow().next;
+        let done = pending.wait_for(|all| all.numbers.first().is_none_or(|first| *first >= next));
+        tokio::time::timeout(patience, done).await.is_ok_and(|waited| waited.is_ok())
     }
 }
 
@@ -129,5 +150,27 @@ impl<R: Read> Read for Stoppable<'_, R> {
             return Err(io::Error::other("the daemon is stopping"));
         }
         self.source.read(buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_begins_later_is_not_waited_for() {
+        let queue = Queue::new();
+        let before = queue.pending();
+        let waiting = queue.settled(Duration::from_secs(30));
+        tokio::pin!(waiting);
+        tokio::select! {
+            biased;
+            _ = &mut waiting => panic!("it did not wait for what had begun"),
+            () = tokio::task::yield_now() => {}
+        }
+        let _later = queue.pending();
+        drop(before);
+        assert!(waiting.await);
+        assert!(!queue.settled(Duration::from_millis(1)).await);
     }
 }

@@ -37,6 +37,8 @@ const MAX_HOPS: usize = 5;
 /// How long a connection is kept for the next file: most servers close theirs after 5 to 75 s.
 const KEEP_IDLE: Duration = Duration::from_secs(15);
 const KEEP_IDLE_PER_HOST: usize = 8;
+/// How much of an answer is read at once: more gains nothing, and each connection has such a buffer.
+const READ_BUFFER: usize = 128 << 10;
 /// What we call ourselves.
 const USER_AGENT: &str = concat!("aptpeer/", env!("CARGO_PKG_VERSION"));
 
@@ -154,6 +156,7 @@ impl Mirror {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEEP_IDLE)
             .pool_max_idle_per_host(KEEP_IDLE_PER_HOST)
+            .http1_max_buf_size(READ_BUFFER)
             .http1_ignore_invalid_headers_in_responses(true)
             .build(Dial(plan.clone()));
         Ok(Self(Arc::new(Inner {

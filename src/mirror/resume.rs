@@ -131,10 +131,20 @@ async fn hold_text(
     };
     // After an error, or too long a time, what came will do.
     let _ = tokio::time::timeout(mirror.patience().stall, reading).await;
+    if text.is_empty() && request.method != Method::HEAD && is_error(response.status) {
+        // apt takes an error without a body for final where it would ask again after one with a body.
+        text.extend_from_slice(format!("the mirror answered {}\n", response.status).as_bytes());
+        response.content_type = Some(HeaderValue::from_static("text/plain"));
+        response.content_encoding = None;
+    }
     if request.method != Method::HEAD && response.status != StatusCode::NOT_MODIFIED {
         response.content_length = Some(text.len() as u64);
     }
     response.map(|_| ResumingBody::held(mirror.clone(), request, text.into()))
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
 }
 
 /// A body that goes on where it broke off.

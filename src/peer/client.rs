@@ -25,6 +25,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// How long an idle connection to a peer is kept, shorter than servers usually keep theirs.
 const IDLE: Duration = Duration::from_secs(20);
 
+/// How much of an answer is read at once: more gains nothing, and each connection has such a buffer.
+const READ_BUFFER: usize = 128 << 10;
+
 /// What we call ourselves.
 const USER_AGENT: &str = concat!("aptpeer/", env!("CARGO_PKG_VERSION"));
 
@@ -84,6 +87,7 @@ impl PeerClient {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_PEER)
+            .http1_max_buf_size(READ_BUFFER)
             .build(connector);
         Self { http }
     }

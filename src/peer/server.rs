@@ -13,7 +13,7 @@ use crate::http::{Body, Conn, Hangup, Outcome, Representation, Site, preconditio
 use crate::metrics::{InProgress, Metrics};
 use crate::pieces::PieceSet;
 use crate::store::{Object, Store};
-use crate::wire::{PROTOCOL_VERSION, PeerTarget, PieceListMessage};
+use crate::wire::{MAX_PIECE_LIST_BYTES, PROTOCOL_VERSION, PeerTarget, PieceListMessage};
 
 /// What the peer port serves, and how much of it at once.
 #[derive(Debug, Clone)]
@@ -52,7 +52,11 @@ impl PeerSite {
         match PeerTarget::parse(path) {
             Some(PeerTarget::Root) => json(root_document(), head),
             Some(PeerTarget::Pieces(id)) => match self.object(&id) {
-                Some(object) => json(piece_list(&object), head),
+                Some(object) => match piece_list(&object) {
+                    list if list.len() <= MAX_PIECE_LIST_BYTES => json(list, head),
+                    // No client reads a list that long.
+                    _ => not_held(),
+                },
                 None => not_held(),
             },
             Some(PeerTarget::Object(id)) => match self.object(&id) {

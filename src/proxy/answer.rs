@@ -1,10 +1,14 @@
 //! What every answer of the proxy carries, and the answers that are our own words.
 
+use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use crate::download::Tally;
 use crate::http::{Body, text};
+
+/// The longest reason phrase: one line of a terminal or two.
+const MAX_PHRASE: usize = 160;
 
 /// How an answer came about, for `Cache-Status` (RFC 9211).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +56,18 @@ pub(super) fn sign(mut response: Response<Body>, origin: Origin) -> Response<Bod
     response
 }
 
-/// An answer in our own words: one line that says what failed. apt shows it to its user.
+/// An answer in our own words: one line that says what failed.
+///
+/// The line stands in the reason phrase too, which is what apt shows to its user; it does not show bodies.
 pub(super) fn own(status: StatusCode, message: impl AsRef<str>) -> Response<Body> {
-    sign(text(status, message), Origin::Own)
+    let message = message.as_ref();
+    let mut response = text(status, message);
+    let phrase: Vec<u8> =
+        message.bytes().filter(|byte| matches!(byte, b' '..=b'~')).take(MAX_PHRASE).collect();
+    if let Ok(phrase) = ReasonPhrase::try_from(phrase) {
+        response.extensions_mut().insert(phrase);
+    }
+    sign(response, Origin::Own)
 }
 
 /// Sets a header from a text; one that cannot be sent is left out.

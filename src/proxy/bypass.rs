@@ -69,6 +69,9 @@ impl ProxySite {
             }
         };
         *answer.status_mut() = status;
+        if asked.method == Method::GET && (status.is_success() || status == StatusCode::NOT_MODIFIED) {
+            self.metrics.object_delivered(crate::metrics::Source::Mirror);
+        }
         sign(answer, Origin::Bypass)
     }
 }

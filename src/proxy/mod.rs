@@ -115,7 +115,10 @@ impl ProxySite {
         match route {
             Route::Page => Ok((self.page)()),
             Route::Tunnel(host) => Ok(self.tunnel(&host).await),
-            Route::Private(target) => self.pass_through_privately(&asked, &target).await,
+            Route::Private(target) => {
+                self.metrics.request_received();
+                self.pass_through_privately(&asked, &target).await
+            }
             Route::File(target) => {
                 self.metrics.request_received();
                 self.file(&asked, &target, conn).await
@@ -140,8 +143,7 @@ impl ProxySite {
             debug!(%target, "no index names this file: handed through");
             return self.pass_through(asked, target).await;
         };
-        let answer = self.object(asked, target, &named).await;
-        conn.state.forget(&named);
+        let answer = self.object(asked, target, &named, conn.state.take(&named)).await;
         answer
     }
 
@@ -203,11 +205,11 @@ impl Foreseen {
         }
     }
 
-    fn forget(&self, named: &Named) {
+    /// The download that was begun for a request, now that it is answered.
+    fn take(&self, named: &Named) -> Option<Download> {
         let mut ahead = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = ahead.iter().position(|download| download.id() == named.id) {
-            ahead.remove(at);
-        }
+        let at = ahead.iter().position(|download| download.id() == named.id)?;
+        ahead.remove(at)
     }
 }
 

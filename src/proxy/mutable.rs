@@ -142,6 +142,9 @@ impl ProxySite {
             () if asked.method == Method::HEAD => Body::absent(response.content_length.unwrap_or(0)),
             () => Body::full(body),
         };
+        if asked.method == Method::GET && (fresh || response.status == StatusCode::NOT_MODIFIED) {
+            self.metrics.object_delivered(crate::metrics::Source::Mirror);
+        }
         sign(answer, Origin::Revalidated { status: response.status })
     }
 

@@ -48,19 +48,23 @@ impl ProxySite {
         Want { id: named.id, length: named.length, mirror: Some(target.clone()), name }
     }
 
-    /// Answers with a file that an index names.
+    /// Answers with a file that an index names. `begun` is its download, where one was begun ahead: what was fetched
+    /// for this very request is no hit, and counted once.
     pub(super) async fn object(
         &self,
         asked: &Asked,
         target: &Target,
         named: &Named,
+        begun: Option<Download>,
     ) -> Result<Response<Body>, Hangup> {
         if asked.method == Method::HEAD && self.downloads.held(&named.id, named.length).is_none() {
             // What is asked is what the mirror has, not its bytes.
             return self.pass_through(asked, target).await;
         }
+        let mut begun = begun.filter(|download| download.length() == named.length && !download.has_failed());
         for _ in 0..2 {
-            let download = match self.downloads.open(Self::want(target, named)) {
+            let opened = begun.take().map_or_else(|| self.downloads.open(Self::want(target, named)), Ok);
+            let download = match opened {
                 Ok(download) => download,
                 Err(error) => return Ok(own(StatusCode::BAD_GATEWAY, format!("{target}: {error}"))),
             };

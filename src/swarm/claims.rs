@@ -1,7 +1,7 @@
 //! Piece-hash lists as claims: who says what, who agrees, and how far that is to be trusted.
 
 use super::source::{Group, PeerKind, SourceId};
-use crate::pieces::{PieceIndex, PieceList, State};
+use crate::pieces::{End, Link, PieceIndex, PieceList, State};
 
 /// Whether what links under a list may be released before the object is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +76,17 @@ impl Claims {
     /// Who stands behind the leading camp.
     pub(super) fn members(&self) -> Vec<SourceId> {
         self.in_camp().map(|claim| claim.source).collect()
+    }
+
+    /// Whether nobody but the source itself says what this piece leads from and to.
+    pub(super) fn is_own_word(&self, source: SourceId, piece: PieceIndex, link: &Link) -> bool {
+        let mut camp = self.in_camp();
+        let (Some(claim), None) = (camp.next(), camp.next()) else { return false };
+        let end_claimed = match link.end {
+            End::State(state) => claim.list.state(piece + 1) == Some(state),
+            End::Digest(_) => true,
+        };
+        claim.source == source && claim.list.state(piece) == Some(link.start) && end_claimed
     }
 
     /// Whether the source's list is one of the leading camp, or it has given none.

@@ -40,7 +40,7 @@ pub(super) enum By {
 /// A fetch under way.
 #[derive(Debug)]
 pub(super) enum Fetch {
-    /// `held`: the peer has answered, and it is we who let the body wait.
+    /// `held`: it is we who let it wait, before it is asked or before its body is read.
     Piece {
         source: SourceId,
         piece: PieceIndex,
@@ -84,8 +84,10 @@ pub struct Download {
     /// Bytes that peers delivered, for their rate.
     pub(super) peer_bytes: u64,
     pub(super) last_release: Instant,
-    released: u64,
+    pub(super) released: u64,
     taints: u32,
+    /// Pieces were unlinked that had been released.
+    pub(super) regrets: bool,
     /// Peers that were given up without proof may be tried once more before the download fails.
     pub(super) last_hope: bool,
     outcome: Outcome,
@@ -113,6 +115,7 @@ impl Download {
             last_release: now,
             released: 0,
             taints: 0,
+            regrets: false,
             last_hope: true,
             outcome: Outcome::Running,
         };
@@ -141,7 +144,7 @@ impl Download {
         let mut peer = Peer::new(id, kind, address, standing, now);
         if self.geometry().pieces() == 1 {
             // One piece needs no list: the first question is for the bytes.
-            peer.holding = Holding::Pieces { have: PieceSet::all(1), asked_at: now };
+            peer.holding = Holding::Pieces { have: PieceSet::all(1), asked_at: now, grown_at: now };
         } else {
             self.orders.push_back(Order::AskList(id));
         }
@@ -155,7 +158,11 @@ impl Download {
         if peer.holding == Holding::Gone {
             return;
         }
-        peer.holding = Holding::Pieces { have, asked_at: now };
+        let grown_at = match &peer.holding {
+            Holding::Pieces { have: before, grown_at, .. } if *before == have => *grown_at,
+            _ => now,
+        };
+        peer.holding = Holding::Pieces { have, asked_at: now, grown_at };
         let (kind, group) = (peer.kind, peer.group);
         self.claims.put(source, kind, group, list);
         self.drop_foreign_links();
@@ -169,7 +176,7 @@ impl Download {
         if let Some(peer) = self.peers.get_mut(source.0 as usize)
             && matches!(peer.holding, Holding::Asked { .. })
         {
-            peer.holding = Holding::Pieces { have: all, asked_at: now };
+            peer.holding = Holding::Pieces { have: all, asked_at: now, grown_at: now };
             // Nothing is to wait for it.
             peer.standing.doubtful = true;
         }
@@ -215,7 +222,7 @@ impl Download {
         }
     }
 
-    /// The driver reads the body of a fetch: the peer's time counts from now.
+    /// The driver asks the peer, or reads the body of its answer: the peer's time counts from now.
     pub fn handle_begun(&mut self, fetch: FetchId, now: Instant) {
         match self.fetches.get_mut(&fetch) {
             Some(Fetch::Piece { asked, progress, held, .. }) => {
@@ -245,13 +252,14 @@ impl Download {
     /// A peer's piece led elsewhere, to `end`.
     pub fn handle_piece_unlinked(&mut self, fetch: FetchId, end: End) {
         let Some(Fetch::Piece { source, piece, link, .. }) = self.fetches.remove(&fetch) else { return };
-        let own_word = self.claims.members() == [source];
+        let own_word = self.claims.is_own_word(source, piece, &link);
         if (piece == 0 && self.ledger.proven_end(0) == Some(link.end)) || own_word {
             // Either both ends are beyond doubt, or list and bytes are of one hand and contradict each other.
             self.charge(source, PeerFault::WrongPiece);
             if own_word {
                 self.discard_camp();
             }
+            self.claims.discard(source);
             self.retire(source);
             return;
         }
@@ -300,7 +308,10 @@ impl Download {
 
     /// The peer answered that it does not hold what a fetch asked for.
     pub fn handle_piece_not_held(&mut self, fetch: FetchId) {
-        let Some(Fetch::Piece { source, .. }) = self.fetches.remove(&fetch) else { return };
+        let source = match self.fetches.remove(&fetch) {
+            Some(Fetch::Piece { source, .. } | Fetch::Walk { walker: Walker::Peer(source), .. }) => source,
+            _ => return,
+        };
         self.handle_not_held(source);
     }
 
@@ -368,6 +379,12 @@ impl Download {
         self.taints
     }
 
+    /// Whether released bytes were given up later, so that who has read them must not go on from them unless the
+    /// object has been closed since.
+    pub const fn has_regrets(&self) -> bool {
+        self.regrets
+    }
+
     /// How the download stands.
     pub const fn outcome(&self) -> Outcome {
         self.outcome
@@ -403,7 +420,7 @@ impl Download {
     pub(super) fn order_piece(&mut self, source: SourceId, piece: PieceIndex, link: Link, now: Instant) {
         let fetch = self.fetch_id();
         let asked =
-            Fetch::Piece { source, piece, link, asked: now, progress: now, started: false, held: false };
+            Fetch::Piece { source, piece, link, asked: now, progress: now, started: false, held: true };
         self.fetches.insert(fetch, asked);
         let range = self.geometry().range(piece);
         self.orders.push_back(Order::FetchPiece {
@@ -477,6 +494,12 @@ impl Download {
             self.orders.push_back(Order::Cancel(fetch));
             self.handle_piece_failure(fetch, fault);
         }
+        let hollow = |peer: &Peer| match &peer.holding {
+            Holding::Pieces { have, grown_at, .. } => !have.is_all() && overdue(*grown_at, pace::GROWING),
+            _ => false,
+        };
+        let hollow: Vec<_> = self.peers.iter().filter(|peer| hollow(peer)).map(|peer| peer.id).collect();
+        hollow.into_iter().for_each(|source| self.handle_not_held(source));
         let silent =
             |peer: &Peer| matches!(peer.holding, Holding::Asked { since } if overdue(since, pace::STALL));
         let silent: Vec<_> = self.peers.iter().filter(|peer| silent(peer)).map(|peer| peer.id).collect();

@@ -17,7 +17,7 @@ impl Download {
         let started = self.started;
         for peer in &mut self.peers {
             if let Holding::Suspended { have } = &peer.holding {
-                peer.holding = Holding::Pieces { have: have.clone(), asked_at: started };
+                peer.holding = Holding::Pieces { have: have.clone(), asked_at: started, grown_at: started };
             }
         }
         self.unlink_between(self.mirror_prefix(), self.ledger.proven_from());
@@ -108,7 +108,7 @@ impl Download {
             self.peers.iter_mut().filter(|peer| !peer.charged && !peer.absent && !peer.is_alive()).collect();
         let any = !again.is_empty();
         for peer in again {
-            peer.holding = Holding::Pieces { have: PieceSet::all(count), asked_at: since };
+            peer.holding = Holding::Pieces { have: PieceSet::all(count), asked_at: since, grown_at: since };
         }
         any
     }
@@ -122,12 +122,11 @@ impl Download {
         }
     }
 
-    /// Takes a peer out of this download, its list with it and whatever it was fetching.
+    /// Takes a peer out of this download, and whatever it was fetching. What it said of the object still counts.
     pub(super) fn retire(&mut self, source: SourceId) {
         if let Some(peer) = self.peers.get_mut(source.0 as usize) {
             peer.holding = Holding::Gone;
         }
-        self.claims.discard(source);
         self.cancel_where(|fetch| matches!(fetch, Fetch::Piece { source: of, .. } if *of == source));
     }
 
@@ -144,6 +143,7 @@ impl Download {
         for piece in from..to {
             if self.ledger.is_linked(piece) {
                 self.ledger.unlink(piece);
+                self.regrets |= self.geometry().range(piece).start < self.released;
                 self.orders.push_back(Order::Reopen(piece));
             }
         }

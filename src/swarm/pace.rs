@@ -38,6 +38,9 @@ pub(super) const APT_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a holder that is still growing is asked for its list again.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// A growing holder that has not grown for this long is given up: apt's own patience.
+pub(super) const GROWING: Duration = Duration::from_secs(30);
+
 /// Requests in flight to one peer: one that delivers and one that waits behind it, so that no round trip is lost.
 pub(super) const PER_PEER: usize = 2;
 

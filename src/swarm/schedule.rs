@@ -65,7 +65,7 @@ impl Download {
         let lateness = self.fetches.values().filter_map(|fetch| self.late_at(fetch)).filter(|at| *at > now);
         let answers = self.peers.iter().filter_map(|peer| match &peer.holding {
             Holding::Asked { since } => Some(*since + pace::STALL),
-            Holding::Pieces { have, asked_at } if !have.is_all() => Some(*asked_at + pace::ASK_AGAIN),
+            Holding::Pieces { have, asked_at, .. } if !have.is_all() => Some(*asked_at + pace::ASK_AGAIN),
             _ => None,
         });
         let hedge = match self.mirror_due(now) {
@@ -124,7 +124,7 @@ impl Download {
 
     fn ask_growing_holders(&mut self, now: Instant) {
         let due = |peer: &Peer| match &peer.holding {
-            Holding::Pieces { have, asked_at } => !have.is_all() && now >= *asked_at + pace::ASK_AGAIN,
+            Holding::Pieces { have, asked_at, .. } => !have.is_all() && now >= *asked_at + pace::ASK_AGAIN,
             _ => false,
         };
         let due: Vec<SourceId> = self.peers.iter().filter(|peer| due(peer)).map(|peer| peer.id).collect();
@@ -173,18 +173,13 @@ impl Download {
     /// A peer to walk for want of both a list and a mirror: it says that it has everything, and nobody has said how
     /// to verify it piece by piece.
     fn peer_to_walk(&self) -> Option<SourceId> {
-        if self.geometry().pieces() == 1 || self.claims.members().iter().any(|member| self.is_usable(*member))
-        {
+        if self.geometry().pieces() == 1 || !self.claims.members().is_empty() {
             return None;
         }
         if self.peers.iter().any(|peer| matches!(peer.holding, Holding::Asked { .. })) {
             return None;
         }
         self.peers.iter().find(|peer| peer.holds(self.ledger.prefix())).map(|peer| peer.id)
-    }
-
-    fn is_usable(&self, source: SourceId) -> bool {
-        self.peers.get(source.0 as usize).is_some_and(Peer::is_alive)
     }
 
     fn assign_pieces(&mut self, now: Instant) {

@@ -53,8 +53,9 @@ pub struct Standing {
 pub(super) enum Holding {
     /// Its list was asked for and has not come yet.
     Asked { since: Instant },
-    /// It would serve these pieces now; `asked_again` is when a growing holder was asked last.
-    Pieces { have: PieceSet, asked_at: Instant },
+    /// It would serve these pieces now; a growing holder was asked last at `asked_at`, and had more than before at
+    /// `grown_at`.
+    Pieces { have: PieceSet, asked_at: Instant, grown_at: Instant },
     /// Out of this download.
     Gone,
     /// It sent bytes that do not link under somebody else's list: not used until that list is judged.

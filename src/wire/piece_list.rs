@@ -98,13 +98,18 @@ fn parse_runs(text: &str) -> Option<Vec<RangeInclusive<u32>>> {
     let mut runs = Vec::new();
     for run in text.split(',') {
         let (start, end) = run.split_once('-').unwrap_or((run, run));
-        let (start, end) = (start.parse().ok()?, end.parse().ok()?);
+        let (start, end) = (number(start)?, number(end)?);
         if start > end || runs.len() == MAX_RUNS {
             return None;
         }
         runs.push(start..=end);
     }
     Some(runs)
+}
+
+/// Digits and nothing else; the library's parser takes a sign too.
+fn number(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 fn print_runs(runs: &[RangeInclusive<u32>]) -> String {
@@ -139,7 +144,7 @@ mod tests {
         assert_eq!(print_runs(&[0..=11, 14..=14]), "0-11,14");
         assert_eq!(parse_runs("0-11,14"), Some(vec![0..=11, 14..=14]));
         assert_eq!(parse_runs(""), Some(vec![]));
-        for wrong in ["5-3", "a", "1-", "-", "1,,2", "4294967296"] {
+        for wrong in ["+5", "5-3", "a", "1-", "-", "1,,2", "4294967296"] {
             assert_eq!(parse_runs(wrong), None, "{wrong}");
         }
     }

@@ -286,6 +286,10 @@ impl Context {
         lock(&self.scores).faulted(&peer, fault, clock::now());
     }
 
+    fn note_late(&self, peer: SocketAddr) {
+        lock(&self.scores).late(&peer, clock::now());
+    }
+
     fn note_taint(&self, id: Sha256) {
         let now = clock::now();
         let mut memory = lock(&self.memory);

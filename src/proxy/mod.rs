@@ -143,7 +143,6 @@ impl ProxySite {
             debug!(%target, "no index names this file: handed through");
             return self.pass_through(asked, target).await;
         };
-
         self.object(asked, target, &named, conn.state.take(&named)).await
     }
 

@@ -71,6 +71,29 @@ fn apt_hears_nothing_of_a_mirror_that_falls_silent() {
     apt_hears_nothing_of(&[(Fault::StallHead, 1), (Fault::StallBody(200), 1)]);
 }
 
+/// apt itself waits 30 s for the head of an answer.
+#[test]
+fn a_mirror_that_takes_its_time_is_waited_for_as_long_as_apt_would() {
+    let repository = few();
+    let slow = Duration::from_secs(24);
+    std::thread::scope(|scope| {
+        let run = |file: &str| {
+            let mirror = Mirror::start(&repository.root());
+            let daemon = trusting(&repository).start();
+            let apt = through(&daemon, &mirror, &repository);
+            mirror.script(Rule::new(file, Fault::Latency(slow)));
+            apt.update().succeeded();
+            apt.install(&["native"]).succeeded();
+            has(&apt, &repository, &["native"]);
+        };
+        let files = [RELEASE, "*/binary-*/by-hash/SHA256/*", PACKAGE];
+        let runs: Vec<_> = files.into_iter().map(|file| (file, scope.spawn(move || run(file)))).collect();
+        let failed: Vec<_> =
+            runs.into_iter().filter_map(|(file, run)| run.join().err().map(|_| file)).collect();
+        assert!(failed.is_empty(), "apt was failed by {failed:?}");
+    });
+}
+
 #[test]
 fn a_large_package_is_resumed_where_the_mirror_broke_off() {
     let repository = Repository::with(&[Package::new("large", "5.0~beta2-1", 9_000_000).all()]);

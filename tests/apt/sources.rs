@@ -78,10 +78,8 @@ fn the_figures_count_every_request_and_every_byte_once() {
     assert_eq!(daemon.stat("bytes_from_mirror"), sizes.release + sizes.indexes + sizes.files);
     assert_eq!((daemon.stat("requests_cache"), daemon.stat("bytes_from_cache")), (0, 0));
     assert_eq!((daemon.stat("requests_p2p"), daemon.stat("bytes_from_p2p")), (0, 0));
-    // All but the InRelease; apt has the last bytes a moment before the disk does.
-    let kept = wait_for(Duration::from_secs(30), || (daemon.stat("cache_files") >= asked - 1).then_some(()));
-    assert!(kept.is_some(), "{}", daemon.stats());
-    assert_eq!(daemon.stat("cache_files"), asked - 1);
+    // All but the InRelease.
+    until_cached_files(&daemon, asked - 1);
     assert_eq!(daemon.stat("cache_bytes"), sizes.indexes + sizes.files);
 
     // A second machine of the house: only the InRelease is asked of the mirror.

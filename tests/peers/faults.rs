@@ -163,7 +163,7 @@ fn a_body_that_drips() {
 
 #[test]
 fn a_peer_that_says_nothing() {
-    Case { faults: &[Fault::Silent], named: always(&["silent"]), lies: false }.check();
+    Case { faults: &[Fault::Silent], named: always(&["silent", "late"]), lies: false }.check();
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn a_body_that_breaks_off() {
 
 #[test]
 fn a_body_that_stops() {
-    Case { faults: &[Fault::SilentAfter(100_000)], named: always(&["stalled"]), lies: false }.check();
+    Case { faults: &[Fault::SilentAfter(100_000)], named: always(&["stalled", "late"]), lies: false }.check();
 }
 
 #[test]

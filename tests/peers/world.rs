@@ -93,9 +93,13 @@ pub(crate) fn lies_noticed(metrics: &str) -> u64 {
     reason("piece") + reason("piece_list")
 }
 
-/// The faults that a log in JSON charges peers with.
+/// The faults that a log in JSON charges peers with; `late` is one for us.
 pub(crate) fn faults_in(log: &str) -> Vec<String> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let charged = lines.filter(|line| line["fields"]["message"] == "peer faulted");
-    charged.filter_map(|line| line["fields"]["fault"].as_str().map(str::to_owned)).collect()
+    let name = |line: serde_json::Value| match line["fields"]["message"].as_str()? {
+        "peer faulted" => line["fields"]["fault"].as_str().map(str::to_owned),
+        "peer is late" => Some("late".to_owned()),
+        _ => None,
+    };
+    lines.filter_map(name).collect()
 }

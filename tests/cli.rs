@@ -604,8 +604,7 @@ fn the_document_of_the_configuration_is_what_config_init_writes() {
     let document = include_str!("../docs/configuration.md");
     let (_, rest) = document.split_once("```toml\n").expect("the document has the file");
     let (file, _) = rest.split_once("```").expect("the file has an end");
-    let output =
-        std::process::Command::new(env!("CARGO_BIN_EXE_aptpeer")).args(["config", "init"]).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_aptpeer")).args(["config", "init"]).output().unwrap();
     assert_eq!(
         file,
         String::from_utf8(output.stdout).unwrap(),

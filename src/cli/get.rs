@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
 use super::Context;
 use super::output::Failure;
 use crate::clock;
@@ -15,7 +18,7 @@ use crate::config::Settings;
 use crate::daemon;
 use crate::digest::Sha256;
 use crate::discovery::{Discovery, Memory, Provider};
-use crate::download::{Download, Downloads, DownloadsConfig, Want};
+use crate::download::{Download, DownloadError, Downloads, DownloadsConfig, Want};
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, Target};
 use crate::peer::PeerClient;
@@ -75,48 +78,116 @@ async fn get(
     settings: &Settings,
     context: &mut Context,
 ) -> Result<(), Failure> {
-    let providers = providers(arguments, settings).await?;
-    let client = PeerClient::new();
-    let mirror = Mirror::new(daemon::mirror_config(settings, Vec::new()))
-        .map_err(|error| Failure::Work(error.to_string()))?;
-    let want = match what {
-        What::Hash(id) => want_by_hash(*id, &client, &providers).await?,
-        What::Url(target) => want_by_url(target, settings).await?,
-    };
     let place = Place::of(arguments, what)?;
-    let work = WorkFolder::beside(&place)?;
-    let config = StoreConfig { path: work.0.clone(), max_size: u64::MAX, min_free_space: 0 };
-    let store = Store::open(config).map_err(|error| Failure::Work(error.to_string()))?;
-    let downloads = Downloads::new(
-        store,
-        mirror,
-        client,
-        vec![Arc::new(Memory::new(providers)) as Arc<dyn Discovery>],
-        Metrics::new(clock::now()),
-        DownloadsConfig { max_pieces: pieces(settings), prefer: Prefer::Speed },
-    );
-    let id = want.id;
-    let download = downloads.open(want).map_err(|error| Failure::Work(error.to_string()))?;
-    let fetched = tokio::select! {
-        fetched = fetch(&download, &place, context) => fetched,
-        _ = tokio::signal::ctrl_c() => Err(Failure::Work("interrupted".into())),
-    };
-    downloads.stop().await;
-    fetched?;
-    if let Place::File(path) = &place {
-        let object = work.0.join("v1/objects").join(&id.to_string()[..2]).join(id.to_string());
-        fs::rename(&object, path)
-            .map_err(|error| Failure::Work(format!("cannot write {}: {error}", path.display())))?;
+    let providers = providers(arguments, settings).await?;
+    let job = Job { settings, place, providers, client: PeerClient::new() };
+    match what {
+        What::Url(target) => {
+            let want = want_by_url(target, settings).await?;
+            job.download(want, context).await.map_err(Setback::into_failure)
+        }
+        What::Hash(id) => job.download_by_hash(*id, context).await,
     }
-    Ok(())
+}
+
+/// One file that is to be fetched.
+struct Job<'a> {
+    settings: &'a Settings,
+    place: Place,
+    providers: Vec<Provider>,
+    client: PeerClient,
+}
+
+/// Why a try came to nothing.
+enum Setback {
+    /// The download failed before anything was written to standard output; with another length it may succeed.
+    Fruitless(Failure),
+    /// Anything else.
+    Final(Failure),
+}
+
+impl Setback {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Fruitless(failure) | Self::Final(failure) => failure,
+        }
+    }
+}
+
+impl From<Failure> for Setback {
+    fn from(failure: Failure) -> Self {
+        Self::Final(failure)
+    }
+}
+
+impl Job<'_> {
+    /// Tries one length after another of those that peers claim: the digest covers the length, so that a peer which
+    /// lies about it wastes our time, no more.
+    async fn download_by_hash(&self, id: Sha256, context: &mut Context) -> Result<(), Failure> {
+        if self.providers.is_empty() {
+            let text =
+                format!("no peer to ask for {id}: name one with --peer HOST:PORT, or in network.peers");
+            return Err(Failure::Work(text));
+        }
+        let asked = self.providers.iter().map(|provider| self.client.length(provider.address, id));
+        let mut answers = FuturesUnordered::from_iter(asked);
+        let deadline = clock::now() + LENGTH_LIMIT;
+        let mut tried: Vec<u64> = Vec::new();
+        let mut failure = Failure::Work(format!("no peer holds {id}"));
+        while let Ok(Some(answer)) = tokio::time::timeout_at(deadline.into(), answers.next()).await {
+            let Ok(length) = answer else { continue };
+            if tried.contains(&length) {
+                continue;
+            }
+            tried.push(length);
+            let want = Want { id, length, mirror: None, name: id.to_string() };
+            match self.download(want, context).await {
+                Ok(()) => return Ok(()),
+                Err(Setback::Fruitless(why)) => failure = why,
+                Err(Setback::Final(why)) => return Err(why),
+            }
+        }
+        Err(failure)
+    }
+
+    async fn download(&self, want: Want, context: &mut Context) -> Result<(), Setback> {
+        let mirror = Mirror::new(daemon::mirror_config(self.settings, Vec::new()))
+            .map_err(|error| Failure::Work(error.to_string()))?;
+        let work = WorkFolder::beside(&self.place)?;
+        let config = StoreConfig { path: work.0.clone(), max_size: u64::MAX, min_free_space: 0 };
+        let store = Store::open(config).map_err(|error| Failure::Work(error.to_string()))?;
+        let downloads = Downloads::new(
+            store,
+            mirror,
+            self.client.clone(),
+            vec![Arc::new(Memory::new(self.providers.clone())) as Arc<dyn Discovery>],
+            Metrics::new(clock::now()),
+            DownloadsConfig { max_pieces: pieces(self.settings), prefer: Prefer::Speed },
+        );
+        let id = want.id;
+        let absurd = |error| Setback::Fruitless(Failure::Work(format!("{id}: {error}")));
+        let download = downloads.open(want).map_err(absurd)?;
+        let fetched = tokio::select! {
+            fetched = fetch(&download, &self.place, context) => fetched,
+            _ = tokio::signal::ctrl_c() => Err(Failure::Work("interrupted".into()).into()),
+        };
+        downloads.stop().await;
+        fetched?;
+        if let Place::File(path) = &self.place {
+            let object = work.0.join("v1/objects").join(&id.to_string()[..2]).join(id.to_string());
+            fs::rename(&object, path)
+                .map_err(|error| Failure::Work(format!("cannot write {}: {error}", path.display())))?;
+        }
+        Ok(())
+    }
 }
 
 /// Waits for the whole, or writes it to standard output as it comes.
-async fn fetch(download: &Download, place: &Place, context: &mut Context) -> Result<(), Failure> {
+async fn fetch(download: &Download, place: &Place, context: &mut Context) -> Result<(), Setback> {
     let show = io::stderr().is_terminal();
-    let failed = |error: crate::download::DownloadError| {
+    let failed = |error: DownloadError| {
         let mirror = download.mirror_error().map(|error| format!("; {error}")).unwrap_or_default();
-        Failure::Work(format!("{}: {error}{mirror}", download.id()))
+        Setback::Fruitless(Failure::Work(format!("{}: {error}{mirror}", download.id())))
     };
     match place {
         Place::File(_) => loop {
@@ -131,8 +202,16 @@ async fn fetch(download: &Download, place: &Place, context: &mut Context) -> Res
         },
         Place::Output => {
             let mut chunks = download.chunks(0..download.length());
-            while let Some(bytes) = chunks.next().await.map_err(failed)? {
+            let mut written = false;
+            loop {
+                let next = chunks.next().await.map_err(|error| match failed(error) {
+                    // What is out cannot be taken back.
+                    Setback::Fruitless(failure) if written => Setback::Final(failure),
+                    setback => setback,
+                });
+                let Some(bytes) = next? else { break };
                 context.output.bytes(&bytes)?;
+                written = true;
             }
         }
     }
@@ -150,28 +229,6 @@ fn show_progress(download: &Download) {
     let from =
         format!("{} from peers, {} from the mirror", rounded_bytes(tally.peers), rounded_bytes(tally.mirror));
     let _ = write!(io::stderr(), "\r{percent:3} % of {}: {from}   ", rounded_bytes(download.length()));
-}
-
-async fn want_by_hash(id: Sha256, client: &PeerClient, providers: &[Provider]) -> Result<Want, Failure> {
-    if providers.is_empty() {
-        let text = format!("no peer to ask for {id}: name one with --peer HOST:PORT, or in network.peers");
-        return Err(Failure::Work(text));
-    }
-    let asked = providers.iter().map(|provider| client.length(provider.address, id));
-    let mut answers = futures_util::stream::FuturesUnordered::from_iter(asked);
-    let first = async {
-        use futures_util::StreamExt as _;
-        while let Some(answer) = answers.next().await {
-            if let Ok(length) = answer {
-                return Some(length);
-            }
-        }
-        None
-    };
-    // A peer that lies about the length wastes our time, no more: the digest covers the length.
-    let length = tokio::time::timeout(LENGTH_LIMIT, first).await.ok().flatten();
-    let length = length.ok_or_else(|| Failure::Work(format!("no peer holds {id}")))?;
-    Ok(Want { id, length, mirror: None, name: id.to_string() })
 }
 
 async fn want_by_url(target: &Target, settings: &Settings) -> Result<Want, Failure> {

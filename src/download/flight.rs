@@ -412,6 +412,11 @@ impl Flight {
                 }
                 self.context.note_fault(*peer, *fault);
             }
+            Fact::PeerLate(source) => {
+                let Some(peer) = self.peers.get(source) else { return };
+                debug!(%object, %peer, "peer is late");
+                self.context.note_late(*peer);
+            }
             Fact::MirrorDiffers => {
                 warn!(%object, name = self.shared.want.name, "the mirror's file is not the one its index names");
                 self.context.metrics.verification_failed(VerificationFailure::Mirror);

@@ -4,6 +4,7 @@ mod canvas;
 mod fetch;
 mod flight;
 mod origin;
+mod places;
 mod reader;
 
 use std::collections::HashMap;
@@ -283,6 +284,10 @@ impl Context {
 
     fn note_fault(&self, peer: SocketAddr, fault: PeerFault) {
         lock(&self.scores).faulted(&peer, fault, clock::now());
+    }
+
+    fn note_late(&self, peer: SocketAddr) {
+        lock(&self.scores).late(&peer, clock::now());
     }
 
     fn note_taint(&self, id: Sha256) {

@@ -64,6 +64,9 @@ pub enum Fact {
     PieceLinked(SourceId, PieceIndex),
     /// A peer did something wrong.
     PeerFaulted(SourceId, PeerFault),
+    /// The mirror was spared for this peer, and had to be asked in the end. No fault, but nothing is to wait for it next
+    /// time.
+    PeerLate(SourceId),
     /// The peer does not hold the object.
     NotHeld(SourceId),
     /// A list was given up, for it contradicts the mirror or the digest.

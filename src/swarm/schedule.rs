@@ -21,10 +21,35 @@ impl Download {
         if self.mirror == Mirror::Standby && self.mirror_due(now) == Due::Now {
             self.mirror = Mirror::Active;
             self.note(Fact::MirrorJoined);
+            self.note_late_peers(now);
         }
         self.ask_growing_holders(now);
         self.assign_walk(now);
         self.assign_pieces(now);
+    }
+
+    /// The mirror joins: whoever has kept us waiting is late. Without this, every object would wait anew for a peer that
+    /// never answers, for the mirror ends the download before the peer is found out.
+    fn note_late_peers(&mut self, now: Instant) {
+        let asked_at = |peer: &Peer| match &peer.holding {
+            Holding::Asked { since } => Some(*since),
+            _ => self.asked_at(peer.id),
+        };
+        // Half of what the mirror waits: its time began with the download, this peer's with our question.
+        let had_its_time =
+            |peer: &Peer| asked_at(peer).is_some_and(|asked| now >= asked + hedge_for(peer) / 2);
+        let late = self.peers.iter().filter(|peer| peer.is_promising() && had_its_time(peer));
+        let late: Vec<SourceId> = late.map(|peer| peer.id).collect();
+        late.into_iter().for_each(|peer| self.note(Fact::PeerLate(peer)));
+    }
+
+    /// When the oldest piece was asked for that a peer still owes us.
+    fn asked_at(&self, peer: SourceId) -> Option<Instant> {
+        let asked = self.fetches.values().filter_map(|fetch| match fetch {
+            Fetch::Piece { source, asked, held: false, .. } if *source == peer => Some(*asked),
+            _ => None,
+        });
+        asked.min()
     }
 
     /// When [`Download::handle_timeout`] is to be called at the latest; `None` once the download has ended.

@@ -78,6 +78,14 @@ impl<K: Eq + Hash + Clone> Scoreboard<K> {
         }
     }
 
+    /// The peer kept a download waiting: it is doubtful until it delivers again, or until that has faded.
+    pub fn late(&mut self, peer: &K, now: Instant) {
+        let record = self.record(peer, now);
+        // Not a sum: however often a peer is late, one good answer makes up for it.
+        record.cost = record.cost_now(now).max(PeerFault::Silent.cost());
+        record.cost_at = now;
+    }
+
     /// The peer did something wrong.
     pub fn faulted(&mut self, peer: &K, fault: PeerFault, now: Instant) {
         let record = self.record(peer, now);
@@ -161,6 +169,18 @@ mod tests {
         assert_eq!(board.standing(&"a", start + seconds(3000)), None);
         board.succeeded(&"a", seconds(1), None, start + seconds(1));
         assert_eq!(board.standing(&"a", start + seconds(3000)), None, "one good piece does not undo a lie");
+    }
+
+    #[test]
+    fn a_late_peer_is_doubtful_until_it_delivers_but_never_benched() {
+        let (mut board, start) = (Scoreboard::default(), Instant::now());
+        (0..10).for_each(|_| board.late(&"a", start));
+        assert!(board.standing(&"a", start).unwrap().doubtful);
+        board.succeeded(&"a", seconds(2), None, start + seconds(1));
+        assert!(!board.standing(&"a", start + seconds(1)).unwrap().doubtful);
+        board.faulted(&"b", PeerFault::WrongPiece, start);
+        board.late(&"b", start);
+        assert_eq!(board.standing(&"b", start + seconds(3000)), None, "lateness undoes no lie");
     }
 
     #[test]

@@ -42,7 +42,10 @@ impl Case<'_> {
             learn(daemon.proxy(), &mirror);
             let fetched = fetch(daemon.proxy(), &url(&mirror, repository, name), &[]);
             let alone = alone(repository)[at];
-            println!("{:?} and a mirror: {name} in {:.2?}, without the peer {alone:.2?}", self.faults, fetched.took);
+            println!(
+                "{:?} and a mirror: {name} in {:.2?}, without the peer {alone:.2?}",
+                self.faults, fetched.took
+            );
             assert_eq!(fetched.head.status, 200, "{name}: {}", fetched.head.head);
             assert!(fetched.body == objects[at], "{name}: {} bytes came, or wrong ones", fetched.body.len());
             assert!(fetched.took < alone + SLACK, "{name} took {:?}", fetched.took);
@@ -160,7 +163,7 @@ fn a_body_that_drips() {
 
 #[test]
 fn a_peer_that_says_nothing() {
-    Case { faults: &[Fault::Silent], named: always(&["silent"]), lies: false }.check();
+    Case { faults: &[Fault::Silent], named: always(&["silent", "late"]), lies: false }.check();
 }
 
 #[test]
@@ -200,7 +203,7 @@ fn a_body_that_breaks_off() {
 
 #[test]
 fn a_body_that_stops() {
-    Case { faults: &[Fault::SilentAfter(100_000)], named: always(&["stalled"]), lies: false }.check();
+    Case { faults: &[Fault::SilentAfter(100_000)], named: always(&["stalled", "late"]), lies: false }.check();
 }
 
 #[test]

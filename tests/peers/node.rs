@@ -58,12 +58,14 @@ impl Node {
     #[track_caller]
     pub(crate) fn tally(&self, name: &str) -> (u64, u64) {
         let log = self.log();
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let of_name = |line: &serde_json::Value| {
             let fields = &line["fields"];
-            fields["message"] == "download finished" && fields["name"].as_str().is_some_and(|n| n.starts_with(name))
+            fields["message"] == "download finished"
+                && fields["name"].as_str().is_some_and(|n| n.starts_with(name))
         };
-        let line = lines.filter(of_name).last().unwrap_or_else(|| panic!("{name} was not finished:\n{log}"));
+        let line =
+            lines.rfind(of_name).unwrap_or_else(|| panic!("{name} was not finished:\n{log}"));
         let field = |name: &str| line["fields"][name].as_u64().unwrap();
         (field("bytes_peers"), field("bytes_mirror"))
     }
@@ -106,8 +108,11 @@ thread_local! {
 
 /// A runtime all of whose threads write to `log`, and to no other.
 fn runtime(log: &Log) -> Runtime {
-    let subscriber =
-        tracing_subscriber::fmt().json().with_max_level(tracing::Level::DEBUG).with_writer(log.clone()).finish();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(log.clone())
+        .finish();
     let dispatch = tracing::Dispatch::new(subscriber);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -8,16 +8,14 @@ use std::time::Duration;
 use aptpeer::digest::Sha256;
 use aptpeer::peer::{ListAnswer, PeerClient, PeerError};
 use aptpeer::pieces::Geometry;
-use aptpeer::wire::{
-    MAX_WAIT_SECONDS, PeerTarget, PieceListMessage, hash_path, pieces_path, preferred_wait,
-};
+use aptpeer::wire::{MAX_WAIT_SECONDS, PeerTarget, PieceListMessage, hash_path, pieces_path, preferred_wait};
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseResult, TestRunner};
 
-use crate::support::http::Wire;
-use crate::support::server::Server;
 use crate::support::daemon::Daemon;
 use crate::support::http;
+use crate::support::http::Wire;
+use crate::support::server::Server;
 
 /// A fetch that takes longer from a peer that answers at once and hangs up has hung.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -116,9 +114,7 @@ fn document() -> impl Strategy<Value = String> {
     ];
     let values = (value.clone(), value.clone(), value.clone(), value);
     values.prop_map(|(length, piece_length, states, have)| {
-        format!(
-            "{{\"length\":{length},\"piece_length\":{piece_length},\"states\":{states},\"have\":{have}}}"
-        )
+        format!("{{\"length\":{length},\"piece_length\":{piece_length},\"states\":{states},\"have\":{have}}}")
     })
 }
 
@@ -224,10 +220,24 @@ fn the_client_survives_any_answer_that_looks_like_one() {
 /// An HTTP answer whose parts need not fit together.
 fn answer() -> impl Strategy<Value = Vec<u8>> {
     let status = prop_oneof![
-        Just("200"), Just("206"), Just("204"), Just("304"), Just("404"), Just("416"), Just("503"), Just("100"),
-        Just("103"), Just("101"), Just("301"), Just("999"), Just("000"), Just("20"), Just("2000"),
+        Just("200"),
+        Just("206"),
+        Just("204"),
+        Just("304"),
+        Just("404"),
+        Just("416"),
+        Just("503"),
+        Just("100"),
+        Just("103"),
+        Just("101"),
+        Just("301"),
+        Just("999"),
+        Just("000"),
+        Just("20"),
+        Just("2000"),
     ];
-    let version = prop_oneof![9 => Just("HTTP/1.1"), 1 => Just("HTTP/1.0"), 1 => Just("HTTP/2"), 1 => Just("ICY")];
+    let version =
+        prop_oneof![9 => Just("HTTP/1.1"), 1 => Just("HTTP/1.0"), 1 => Just("HTTP/2"), 1 => Just("ICY")];
     let field = prop_oneof![
         Just("Content-Length: 1000".to_owned()),
         Just("Content-Length: 9000000".to_owned()),

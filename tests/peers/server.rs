@@ -128,7 +128,8 @@ fn ranges_are_answered_as_rfc_9110_says() {
         let said = format!("bytes {}-{}/{length}", expected.start, expected.end - 1);
         check_headers(&response, &[("content-range", &said)]);
     }
-    for range in [format!("bytes={length}-"), format!("bytes={length}-{}", length + 5), "bytes=-0".to_owned()] {
+    for range in [format!("bytes={length}-"), format!("bytes={length}-{}", length + 5), "bytes=-0".to_owned()]
+    {
         let response = holder.ask("GET", &[("Range", &range)]);
         assert_eq!(response.status, 416, "{range}");
         check_headers(&response, &[("content-range", &format!("bytes */{length}"))]);
@@ -241,7 +242,8 @@ fn whoever_does_not_speak_http_is_gone_quickly() {
         let answer = wire.rest().unwrap_or_default();
         assert!(started.elapsed() < QUICKLY, "{word:?} took {:?}", started.elapsed());
         let answer = String::from_utf8_lossy(&answer);
-        let refused = answer.is_empty() || answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 505");
+        let refused =
+            answer.is_empty() || answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 505");
         assert!(refused, "{word:?} got {answer}");
     }
     holder.check_alive();

@@ -241,7 +241,11 @@ fn with_the_mirror_down_an_honest_stranger_outlives_the_liars() {
 fn with_the_mirror_down_a_liar_alone_never_completes_a_file() {
     let repository = repository();
     let objects = objects(&repository);
-    for lie in [vec![Fault::WrongEverywhere], vec![Fault::WrongEverywhere, Fault::Conspiracy], vec![Fault::TrueTail(5)]] {
+    for lie in [
+        vec![Fault::WrongEverywhere],
+        vec![Fault::WrongEverywhere, Fault::Conspiracy],
+        vec![Fault::TrueTail(5)],
+    ] {
         let strangers = [Peer::start_on(network(1), &slices(&objects), &lie)];
         let (node, urls) = orphaned(&strangers, &repository);
         let fetched = fetch(node.proxy, &urls[2], &[]);

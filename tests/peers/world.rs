@@ -22,8 +22,7 @@ pub(crate) fn repository() -> Arc<Repository> {
         return repository;
     }
     let package = |name: &str, payload| Package::new(name, "1.0+b1", payload).all();
-    let packages =
-        [package("one", 1_500_000), package("three", 9_000_000), package("twelve", 48_000_000)];
+    let packages = [package("one", 1_500_000), package("three", 9_000_000), package("twelve", 48_000_000)];
     let repository = Arc::new(Repository::with(&packages));
     let pieces = PACKAGES.map(|name| Geometry::new(repository.package(name).size).unwrap().pieces());
     assert_eq!(pieces, [1, 3, 12]);
@@ -89,13 +88,18 @@ pub(crate) fn metric(text: &str, series: &str) -> u64 {
 
 /// How often bytes of peers, or their lists, were found wrong.
 pub(crate) fn lies_noticed(metrics: &str) -> u64 {
-    let reason = |reason| metric(metrics, &format!("aptpeer_verification_failures_total{{reason=\"{reason}\"}}"));
+    let reason =
+        |reason| metric(metrics, &format!("aptpeer_verification_failures_total{{reason=\"{reason}\"}}"));
     reason("piece") + reason("piece_list")
 }
 
-/// The faults that a log in JSON charges peers with.
+/// The faults that a log in JSON charges peers with; `late` is one for us.
 pub(crate) fn faults_in(log: &str) -> Vec<String> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let charged = lines.filter(|line| line["fields"]["message"] == "peer faulted");
-    charged.filter_map(|line| line["fields"]["fault"].as_str().map(str::to_owned)).collect()
+    let name = |line: serde_json::Value| match line["fields"]["message"].as_str()? {
+        "peer faulted" => line["fields"]["fault"].as_str().map(str::to_owned),
+        "peer is late" => Some("late".to_owned()),
+        _ => None,
+    };
+    lines.filter_map(name).collect()
 }

@@ -264,7 +264,12 @@ impl Shared {
             match fault {
                 Fault::NoList => return short(connection, head, 404, "", "no list\n"),
                 Fault::RubbishList => return short(connection, head, 200, "", "{\"length\": ]"),
-                Fault::HugeList => return short(connection, head, 200, "", &"[".repeat(HUGE)),
+                Fault::HugeList => {
+                    connection
+                        .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {HUGE}\r\n\r\n").as_bytes())?;
+                    let block = vec![b'['; HUGE / 100];
+                    return (0..100).try_for_each(|_| connection.send(&block));
+                }
                 Fault::FalseStates => {
                     let lie = |i: usize| Some(Sha256::of(&i.to_be_bytes()).to_string());
                     states = (0..states.len()).map(lie).collect();

@@ -36,7 +36,7 @@ SETTINGS = {
 def make(path, torrent):
     files = lt.file_storage()
     lt.add_files(files, path)
-    made = lt.create_torrent(files, 4 << 20, lt.create_torrent_flags_t.v1_only)
+    made = lt.create_torrent(files, 4 << 20, lt.create_torrent.v1_only)
     lt.set_piece_hashes(made, path.rsplit("/", 1)[0])
     with open(torrent, "wb") as out:
         out.write(lt.bencode(made.generate()))

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::canvas::{Canvas, Licence, Written};
 use super::origin::{OriginBody, OriginError};
+use super::places::Places;
 use crate::clock;
 use crate::peer::{PeerBody, PeerClient, PeerError};
 use crate::pieces::{ChainWalk, End, PieceIndex, State};
@@ -75,7 +76,7 @@ impl From<PeerError> for Stopped {
 #[derive(Debug)]
 pub(super) struct Queue {
     /// Bodies of pieces that are read at a time; each takes a buffer of a piece's length.
-    places: Semaphore,
+    places: Places,
     /// Peers that are asked at a time; each takes a connection with its buffer.
     questions: Semaphore,
     /// Walks under way, which share [`WALK_MEMORY`].
@@ -94,7 +95,7 @@ const LEAST_WRITE: usize = 64 << 10;
 impl Queue {
     pub(super) fn new(places: NonZeroUsize) -> Self {
         Self {
-            places: Semaphore::new(places.get()),
+            places: Places::new(places.get()),
             questions: Semaphore::new(places.get().saturating_mul(QUESTIONS_PER_PLACE)),
             walks: AtomicUsize::new(0),
         }
@@ -161,14 +162,14 @@ impl PieceFetch {
         let length = range.end - range.start;
         let first_byte = clock::now() - asked;
         self.tell(Event::Answered(self.fetch)).await;
-        let Ok(_place) = self.queue.places.acquire().await else { return Err(Stopped::Cancelled) };
+        let room = usize::try_from(length).unwrap_or(0);
+        let Some(mut place) = self.queue.places.take(room).await else { return Err(Stopped::Cancelled) };
         self.tell(Event::Begun(self.fetch)).await;
         let begun = clock::now();
-        let mut buffer = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         let mut walk = ChainWalk::from_state(self.start);
         while let Some(bytes) = body.next().await? {
             walk.update(&bytes);
-            buffer.extend_from_slice(&bytes);
+            place.buffer.extend_from_slice(&bytes);
             self.tell(Event::Progress { fetch: self.fetch, offset: 0, bytes: bytes.len() as u64 }).await;
         }
         let end = end_of(walk, self.piece == geometry.last(), geometry.length());
@@ -176,7 +177,7 @@ impl PieceFetch {
             return Err(end.map_or_else(|| Stopped::Peer(PeerError::NotHeld), Stopped::Led));
         }
         let written =
-            write(|| self.canvas.commit(self.piece, &buffer, &self.licence)).map_err(Stopped::Disk)?;
+            write(|| self.canvas.commit(self.piece, &place.buffer, &self.licence)).map_err(Stopped::Disk)?;
         if written == Written::Cancelled {
             return Err(Stopped::Cancelled);
         }

@@ -421,6 +421,10 @@ impl Flight {
                 warn!(%object, name = self.shared.want.name, "the mirror's file is not the one its index names");
                 self.context.metrics.verification_failed(VerificationFailure::Mirror);
                 self.shared.progress.send_modify(|progress| progress.mirror_differs = true);
+                if self.machine.released() > 0 {
+                    // Whoever has read some of it must not resume behind it.
+                    self.context.note_taint(object);
+                }
             }
             Fact::Tainted => {
                 warn!(%object, "bytes that were handed out proved wrong: whoever reads them starts over");

@@ -4,6 +4,7 @@ mod canvas;
 mod fetch;
 mod flight;
 mod origin;
+mod places;
 mod reader;
 
 use std::collections::HashMap;

@@ -127,6 +127,14 @@ impl Download {
         self.ready(u64::MAX).await
     }
 
+    /// Waits until the download is over with: a finished object is in the store then, unless it cannot be kept.
+    pub async fn settled(&self) {
+        let From::Flying(progress) = &self.from else { return };
+        let mut progress = progress.clone();
+        // The flight lets go of its end last of all.
+        while progress.changed().await.is_ok() {}
+    }
+
     /// The whole object for a reader that waits for nothing; `None` unless it is proven.
     pub fn read_whole(&self) -> Option<Box<dyn Read + Send>> {
         match &self.from {

@@ -188,7 +188,9 @@ impl Inner {
                 tracing::info!(%error, release = saved.head.base, "cannot use a Release of the journal");
                 continue;
             }
-            for digest in saved.indexes {
+            // Those that were read; and those that passed and were not read before the end came, if they are stored.
+            let named = self.read_lock().indexes_of(&saved.head.base);
+            for digest in saved.indexes.into_iter().chain(named) {
                 // What the cache has evicted since is learnt when it passes again.
                 let Some(source) = self.wants(&digest).then(|| open(&digest)).flatten() else { continue };
                 if let Err(error) = self.learn_index(digest, || Ok(source)) {

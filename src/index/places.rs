@@ -292,6 +292,12 @@ impl Places {
             .map(|slot| Wanted { id: slot.id, kind: slot.kind })
     }
 
+    /// The digests of all files that hold an index of the Releases in directory `base`.
+    pub(super) fn indexes_of(&self, base: &str) -> Vec<Sha256> {
+        let there = self.places.iter().filter(|place| place.base == base);
+        there.flat_map(|place| place.variants.keys().copied()).collect()
+    }
+
     /// Whether the table called `id` is there.
     pub(super) fn has_table(&self, id: &Sha256) -> bool {
         self.table(id).is_some()

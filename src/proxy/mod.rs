@@ -143,8 +143,7 @@ impl ProxySite {
             debug!(%target, "no index names this file: handed through");
             return self.pass_through(asked, target).await;
         };
-        let answer = self.object(asked, target, &named, conn.state.take(&named)).await;
-        answer
+        self.object(asked, target, &named, conn.state.take(&named)).await
     }
 
     /// What an index says of a file.

@@ -23,6 +23,9 @@ const HEAD_LIMIT: Duration = Duration::from_secs(20);
 /// How long an index may take before it is trickled: it goes out in one go if it is verified by then.
 const INDEX_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long an index that teaches hashes may take to be on disk before apt gets it.
+const STORE_LIMIT: Duration = Duration::from_secs(1);
+
 /// How often a byte of a slow index goes out, so that apt's 30 s start anew.
 const TRICKLE: Duration = Duration::from_secs(10);
 
@@ -107,6 +110,10 @@ impl ProxySite {
             Err(_) => false,
         };
         if whole_first {
+            if in_time && self.index.wants(&named.id) {
+                // What apt has got must be known after a crash, too: once it is in the store it will be read again.
+                let _ = timeout(STORE_LIMIT, download.settled()).await;
+            }
             self.learn_index(named, download, in_time);
         }
         let source = match download.tally() {

@@ -34,7 +34,9 @@ fn hashes_are_still_known_after_a_restart() {
         through(&daemon, &mirror, &repository).update().succeeded();
         // Known, that is: the index was read to its end.
         assert_eq!(cache_status(&fetch(&daemon, &mirror, &path_of(&repository, "plain"))), MISS);
+        // The indexes too: what is known is told from the cache.
         until_cached(&daemon, &repository, &["plain"]);
+        until_cached_files(&daemon, 3);
         if crash {
             daemon.kill();
         } else {
@@ -57,7 +59,7 @@ fn apt_goes_on_with_a_restarted_daemon_between_update_and_install() {
     let mut daemon = trusting(&repository).start();
     let apt = through(&daemon, &mirror, &repository);
     apt.update().succeeded();
-    daemon.kill();
+    assert!(daemon.terminate().success());
     daemon.restart();
     let apt = apt.proxy(daemon.proxy());
     apt.install(&names(&repository)).succeeded();

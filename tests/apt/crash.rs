@@ -1,10 +1,10 @@
 //! Stops, crashes, full disks and damaged ones: apt gets its files all the same, and the right ones.
 
 use super::*;
+use rustix::process::Signal;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use rustix::process::Signal;
 use support::mirror::{Fault, Rule};
 
 /// A repository whose one package takes three seconds at [`RATE`].
@@ -99,11 +99,14 @@ fn a_full_disk_for_the_state_is_no_concern_of_apt() {
     has(&apt, &repository, &names(&repository));
 }
 
+/// What happens to the file of an object.
+type Damage = fn(&Path);
+
 #[test]
 fn a_cached_object_that_changed_on_disk_never_reaches_apt() {
     let repository = Repository::small();
     let mirror = Mirror::start(&repository.root());
-    let damages: [(&str, fn(&Path)); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("a flipped bit", |path| flip(path, 1_000)),
         ("a flipped bit near the end", |path| flip(path, std::fs::metadata(path).unwrap().len() - 1_000)),
         ("cut in half", |path| {

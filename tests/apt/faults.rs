@@ -30,7 +30,8 @@ fn apt_hears_nothing_of(faults: &[(Fault, u32)]) {
                 assert!(run.code == 0 && run.complaints().is_empty(), "{fault:?}: {run}\n{}", daemon.log());
             }
             assert_eq!(downloaded(&apt), digests(&repository, &["native", "plain"]), "{fault:?}");
-            let befallen = [RELEASE, INDEX, PACKAGE].iter().all(|file| mirror.requests(file) > times as usize);
+            let befallen =
+                [RELEASE, INDEX, PACKAGE].iter().all(|file| mirror.requests(file) > times as usize);
             assert!(befallen, "{fault:?} did not befall all: {:?}", mirror.records());
         };
         let runs: Vec<_> =
@@ -70,6 +71,29 @@ fn apt_hears_nothing_of_a_mirror_that_falls_silent() {
     apt_hears_nothing_of(&[(Fault::StallHead, 1), (Fault::StallBody(200), 1)]);
 }
 
+/// apt itself waits 30 s for the head of an answer.
+#[test]
+fn a_mirror_that_takes_its_time_is_waited_for_as_long_as_apt_would() {
+    let repository = few();
+    let slow = Duration::from_secs(24);
+    std::thread::scope(|scope| {
+        let run = |file: &str| {
+            let mirror = Mirror::start(&repository.root());
+            let daemon = trusting(&repository).start();
+            let apt = through(&daemon, &mirror, &repository);
+            mirror.script(Rule::new(file, Fault::Latency(slow)));
+            apt.update().succeeded();
+            apt.install(&["native"]).succeeded();
+            has(&apt, &repository, &["native"]);
+        };
+        let files = [RELEASE, "*/binary-*/by-hash/SHA256/*", PACKAGE];
+        let runs: Vec<_> = files.into_iter().map(|file| (file, scope.spawn(move || run(file)))).collect();
+        let failed: Vec<_> =
+            runs.into_iter().filter_map(|(file, run)| run.join().err().map(|_| file)).collect();
+        assert!(failed.is_empty(), "apt was failed by {failed:?}");
+    });
+}
+
 #[test]
 fn a_large_package_is_resumed_where_the_mirror_broke_off() {
     let repository = Repository::with(&[Package::new("large", "5.0~beta2-1", 9_000_000).all()]);
@@ -84,7 +108,11 @@ fn a_large_package_is_resumed_where_the_mirror_broke_off() {
         let records = mirror.records();
         let (first, second) = (&records[records.len() - 2], &records[records.len() - 1]);
         assert_eq!(first.body, 5_000_000, "{fault:?}");
-        assert_eq!((second.status, second.body), (206, repository.package("large").size - 5_000_000), "{fault:?}");
+        assert_eq!(
+            (second.status, second.body),
+            (206, repository.package("large").size - 5_000_000),
+            "{fault:?}"
+        );
     }
 }
 
@@ -199,7 +227,8 @@ fn a_refusal_reaches_the_client_with_the_mirrors_status_and_a_text() {
     for status in [400, 401, 403, 404, 410, 451] {
         mirror.behave();
         mirror.script(Rule::new("*", Fault::Status(status)));
-        let paths = [path_of(&repository, "native"), "/debian/dists/test/InRelease".into(), "/debian/unknown".into()];
+        let paths =
+            [path_of(&repository, "native"), "/debian/dists/test/InRelease".into(), "/debian/unknown".into()];
         for path in paths {
             let answer = fetch(&daemon, &mirror, &path);
             assert_eq!((answer.status, &*answer.text()), (status, "scripted\n"), "{path}");
@@ -223,14 +252,20 @@ fn a_mirror_that_stays_away_costs_a_status_of_ours_with_a_text() {
     for path in ["debian/dists/test/InRelease", "debian/unknown.deb"] {
         let answer = http::get(daemon.proxy(), &format!("http://{address}/{path}"));
         assert_eq!(answer.status, 502, "{}", answer.head);
-        assert!(answer.text().contains("refused") && answer.text().contains(&address.to_string()), "{}", answer.text());
+        assert!(
+            answer.text().contains("refused") && answer.text().contains(&address.to_string()),
+            "{}",
+            answer.text()
+        );
         assert_eq!(answer.header("via"), Some("1.1 aptpeer"));
         assert_eq!(answer.header("retry-after"), None);
     }
     let mirror = Mirror::start(&repository.root());
     through(&daemon, &mirror, &repository).update().succeeded();
     mirror.script(Rule::new("*", Fault::EmptyStatus(503)));
-    for path in [path_of(&repository, "native"), "/debian/dists/test/InRelease".into(), "/debian/unknown".into()] {
+    for path in
+        [path_of(&repository, "native"), "/debian/dists/test/InRelease".into(), "/debian/unknown".into()]
+    {
         let answer = fetch(&daemon, &mirror, &path);
         assert!(answer.status >= 500 && !answer.body.is_empty(), "{path}: {}", answer.head);
     }

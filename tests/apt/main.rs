@@ -121,6 +121,13 @@ fn until_cached(daemon: &Daemon, repository: &Repository, names: &[&str]) {
     assert!(kept.is_some(), "not all of {names:?} came into the cache");
 }
 
+/// Waits until the cache holds that many objects; more are a failure.
+#[track_caller]
+fn until_cached_files(daemon: &Daemon, count: u64) {
+    let kept = wait_for(Duration::from_secs(30), || (daemon.stat("cache_files") >= count).then_some(()));
+    assert!(kept.is_some() && daemon.stat("cache_files") == count, "{}", daemon.stats());
+}
+
 /// Fails when the cache holds bytes that are not what they are called.
 #[track_caller]
 fn cache_is_whole(daemon: &Daemon) {

@@ -47,7 +47,11 @@ fn credentials_go_to_the_mirror_and_nothing_of_it_stays() {
             let records = mirror.records();
             assert_eq!(mirror.requests("/debian/pool/*"), 3, "{records:?}");
             for record in records {
-                assert_eq!(record.head.header("authorization"), Some(&*format!("Basic {BASIC}")), "{record:?}");
+                assert_eq!(
+                    record.head.header("authorization"),
+                    Some(&*format!("Basic {BASIC}")),
+                    "{record:?}"
+                );
             }
         }
         assert!(daemon.terminate().success());

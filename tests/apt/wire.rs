@@ -3,6 +3,8 @@
 use super::*;
 use support::http::Wire;
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// A repository, its mirror and a daemon that knows its hashes.
 fn scene() -> (Repository, Mirror, Daemon) {
     let repository = few();
@@ -36,7 +38,7 @@ fn ranges_and_conditions_are_answered_as_http_says_from_the_mirror_and_from_the_
     assert_eq!(tag, format!("\"{}\"", repository.package("native").sha256));
     let rest = format!("bytes={}-", length - 500);
     let old = "Thu, 01 Jan 1970 00:00:00 GMT";
-    let cases: &[(&[(&str, &str)], u16, &[u8])] = &[
+    let cases: &[(Headers<'_>, u16, &[u8])] = &[
         (&[("Range", &rest)], 206, &bytes[length - 500..]),
         (&[("Range", "bytes=-300")], 206, &bytes[length - 300..]),
         (&[("Range", "bytes=0-")], 206, &bytes),
@@ -101,7 +103,8 @@ fn head_is_get_without_the_body() {
 fn answers_are_counted_never_interim_never_coded() {
     let (repository, mirror, daemon) = scene();
     let mut wire = Wire::connect(daemon.proxy());
-    let paths = [path_of(&repository, "native"), "/debian/dists/test/InRelease".into(), "/debian/none".into()];
+    let paths =
+        [path_of(&repository, "native"), "/debian/dists/test/InRelease".into(), "/debian/none".into()];
     for path in paths.iter().chain(&paths) {
         let encodings = [("Accept-Encoding", "gzip, br"), ("Expect", "100-continue")];
         wire.ask("GET", &format!("{}{path}", mirror.url()), &encodings);
@@ -262,8 +265,8 @@ fn a_host_that_is_no_mirror_is_refused_by_name_of_the_key() {
     assert!(answer.text().contains("mirrors.allow"), "{}", answer.text());
     assert_eq!(mirror.records().len(), 0);
 
-    let named = format!("[mirrors]\nallow = [\"127.0.0.1\"]\nallow_private = false");
-    let named = trusting(&repository).with(&named).start();
+    let named = "[mirrors]\nallow = [\"127.0.0.1\"]\nallow_private = false";
+    let named = trusting(&repository).with(named).start();
     through(&named, &mirror, &repository).update().succeeded();
 }
 

@@ -1,6 +1,6 @@
 //! Bad peers, strangers and conspiracies: what apt sees of them, which must be nothing; and our own answers to peers.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "../support/mod.rs"]
 mod support;

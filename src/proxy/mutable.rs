@@ -81,7 +81,7 @@ impl Stamps {
 /// A mirror's answer to a request for a Release file.
 enum Fetched {
     /// All of it.
-    Whole(MirrorResponse<()>, Bytes),
+    Whole(Box<MirrorResponse<()>>, Bytes),
     /// Its beginning; the rest is still to come.
     Growing(Box<MirrorResponse<ResumingBody>>, Bytes),
 }
@@ -112,7 +112,7 @@ impl ProxySite {
                 let lesson = Lesson { index, stamps, target: target.clone(), url: url.clone(), part, date };
                 Ok(match fetched {
                     Fetched::Whole(response, body) => {
-                        self.answer_release(asked, response, body, lesson).await
+                        self.answer_release(asked, *response, body, lesson).await
                     }
                     Fetched::Growing(response, begun) => self.hand_release_on(*response, begun, lesson),
                 })
@@ -225,7 +225,7 @@ async fn collect(mut response: MirrorResponse<ResumingBody>, until: Instant) -> 
         let Ok(chunk) = timeout_at(until.into(), response.body.chunk()).await else { break };
         match chunk? {
             Some(bytes) => held.extend_from_slice(&bytes),
-            None => return Ok(Fetched::Whole(response.map(|_| ()), held.freeze())),
+            None => return Ok(Fetched::Whole(Box::new(response.map(|_| ())), held.freeze())),
         }
     }
     Ok(Fetched::Growing(Box::new(response), held.freeze()))

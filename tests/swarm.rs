@@ -520,6 +520,20 @@ fn a_silent_neighbour_costs_the_hedge_and_no_more() {
 }
 
 #[test]
+fn who_keeps_the_mirror_waiting_is_late_and_who_delivers_is_not() {
+    let silent = Behaviour { silent: true, ..neighbour(1.0) };
+    for length in [50_000, LARGE] {
+        let mut world = World::new(length, &[mirror(10.0 * MB), silent.clone()]);
+        assert_eq!(world.run(), Outcome::Closed);
+        let late: Vec<_> = world.facts.iter().filter(|fact| matches!(fact, Fact::PeerLate(_))).collect();
+        assert_eq!(late.len(), 1, "{:?}", world.facts);
+        let mut world = World::new(length, &[mirror(10.0 * MB), neighbour(50.0 * MB)]);
+        assert_eq!(world.run(), Outcome::Closed);
+        assert!(!world.facts.iter().any(|fact| matches!(fact, Fact::PeerLate(_))), "{:?}", world.facts);
+    }
+}
+
+#[test]
 fn a_slow_neighbour_does_not_keep_the_mirror_waiting() {
     let mut alone = World::new(LARGE, &[mirror(10.0 * MB)]);
     alone.run();

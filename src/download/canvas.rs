@@ -28,7 +28,13 @@ pub(super) struct Canvas {
 
 /// A fetch's right to write, until it is taken away.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Licence(Arc<AtomicBool>);
+pub(super) struct Licence(Arc<Permit>);
+
+#[derive(Debug, Default)]
+struct Permit {
+    revoked: AtomicBool,
+    committed: AtomicBool,
+}
 
 /// What became of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +80,7 @@ impl Canvas {
         }
         let written = self.write(self.geometry().range(piece).start, bytes)?;
         self.committed[piece as usize].store(true, Ordering::Release);
+        licence.0.committed.store(true, Ordering::Release);
         Ok(written)
     }
 
@@ -96,12 +103,14 @@ impl Canvas {
     }
 
     /// Takes the licence away: once this returns, the fetch changes nothing any more. `pieces` are those it may be in.
-    pub(super) fn revoke(&self, licence: &Licence, pieces: Range<PieceIndex>) {
-        licence.0.store(true, Ordering::Release);
+    /// Says whether the fetch has committed its piece before, of which its task may not have told.
+    pub(super) fn revoke(&self, licence: &Licence, pieces: Range<PieceIndex>) -> bool {
+        licence.0.revoked.store(true, Ordering::Release);
         // Wait for a write that has begun.
         for piece in pieces.take(STRIPES) {
             drop(self.lock(piece));
         }
+        licence.0.committed.load(Ordering::Acquire)
     }
 
     /// Opens a piece for writing again.
@@ -145,6 +154,31 @@ impl Canvas {
 
 impl Licence {
     pub(super) fn is_revoked(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.revoked.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Sha256;
+    use crate::store::{Store, StoreConfig};
+
+    #[test]
+    fn a_fetch_that_is_cancelled_says_whether_its_piece_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        let store = Store::open(StoreConfig { path, max_size: 1 << 30, min_free_space: 0 }).unwrap();
+        let assembly = store.assemble(Sha256::of(b"right"), Geometry::new(5).unwrap()).unwrap();
+        let canvas = Canvas::new(assembly);
+        let (early, late, walk) = (Licence::default(), Licence::default(), Licence::default());
+        assert_eq!(canvas.commit(0, b"wrong", &early).unwrap(), Written::Done);
+        assert!(canvas.revoke(&early, 0..1), "it is there, and nobody vouches for it");
+        assert!(!canvas.revoke(&late, 0..1));
+        assert_eq!(canvas.commit(0, b"later", &late).unwrap(), Written::Cancelled);
+        assert_eq!(canvas.paint(0, 0, b"right", &walk).unwrap(), Written::Skipped);
+        canvas.reopen(0);
+        assert_eq!(canvas.paint(0, 0, b"right", &walk).unwrap(), Written::Done);
+        assert_eq!(&canvas.bytes(0..5)[..], b"right");
     }
 }

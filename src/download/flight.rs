@@ -245,7 +245,10 @@ impl Flight {
                 Order::Cancel(fetch) => {
                     if let Some(running) = self.running.remove(&fetch) {
                         running.abort.abort();
-                        self.canvas.revoke(&running.licence, running.pieces);
+                        let committed = self.canvas.revoke(&running.licence, running.pieces.clone());
+                        if committed && !running.walk {
+                            self.give_up_unlinked(running.pieces.start);
+                        }
                     }
                 }
                 Order::Reopen(piece) => self.canvas.reopen(piece),
@@ -372,11 +375,8 @@ impl Flight {
     }
 
     fn handle_linked(&mut self, fetch: FetchId, piece: PieceIndex, timing: Timing, now: Instant) {
-        let Some(running) = self.running.remove(&fetch) else {
-            // It was cancelled after it had committed: nobody vouches for these bytes.
-            self.canvas.reopen(piece);
-            return;
-        };
+        // Where it was cancelled after it had committed, its piece was given up then.
+        let Some(running) = self.running.remove(&fetch) else { return };
         self.tally.add(Source::Peer, timing.bytes);
         self.context.metrics.bytes_received(Source::Peer, timing.bytes);
         self.context.metrics.piece_fetched(timing.first_byte + timing.transfer);
@@ -385,6 +385,16 @@ impl Flight {
             self.context.note_success(*peer, timing, now);
         }
         self.machine.handle_piece_linked(fetch);
+        // The machine may have cancelled the fetch a moment ago.
+        self.give_up_unlinked(piece);
+    }
+
+    /// Opens a piece again that a fetch has committed and the machine does not know as linked: nobody vouches for its
+    /// bytes, and while it is closed no walk can put others in their place.
+    fn give_up_unlinked(&self, piece: PieceIndex) {
+        if !self.machine.ledger().is_linked(piece) {
+            self.canvas.reopen(piece);
+        }
     }
 
     fn handle_list(&mut self, source: SourceId, answer: Result<ListAnswer, PeerError>) {

@@ -171,9 +171,10 @@ impl Download {
     }
 
     /// A peer to walk for want of both a list and a mirror: it says that it has everything, and nobody has said how
-    /// to verify it piece by piece.
+    /// to verify it piece by piece. A list without a single state says no more than none.
     fn peer_to_walk(&self) -> Option<SourceId> {
-        if self.geometry().pieces() == 1 || !self.claims.members().is_empty() {
+        let pieces = self.geometry().pieces();
+        if pieces == 1 || (1..pieces).any(|boundary| self.claims.state(boundary).is_some()) {
             return None;
         }
         if self.peers.iter().any(|peer| matches!(peer.holding, Holding::Asked { .. })) {

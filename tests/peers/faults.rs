@@ -1,5 +1,6 @@
 //! One static peer with one fault, for each fault: beside a mirror, and beside an honest peer without a mirror.
 
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -29,13 +30,22 @@ impl Case<'_> {
         let objects = objects(&repository);
         let peer = Peer::start(&slices(&objects), self.faults);
         let honest = Peer::honest(&slices(&objects));
-        self.check_with_mirror(&repository, &objects, peer.address());
-        self.check_apt(&repository, peer.address());
-        self.check_without_mirror(&repository, &objects, &[peer.address(), honest.address()]);
+        self.check_beside(&repository, &objects, peer.address(), &honest);
+    }
+
+    /// What takes its time is mostly waiting: all at once.
+    fn check_beside(&self, repository: &Repository, objects: &[Vec<u8>], peer: SocketAddr, honest: &Peer) {
+        // Measured before the others make everything slower.
+        alone(repository);
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.check_with_mirror(repository, objects, peer));
+            scope.spawn(|| self.check_apt(repository, peer));
+            scope.spawn(|| self.check_without_mirror(repository, objects, &[peer, honest.address()]));
+        });
     }
 
     /// One daemon for each package: after a fault, a peer is left alone for a while.
-    fn check_with_mirror(&self, repository: &Repository, objects: &[Vec<u8>], peer: std::net::SocketAddr) {
+    fn check_with_mirror(&self, repository: &Repository, objects: &[Vec<u8>], peer: SocketAddr) {
         for (at, name) in PACKAGES.into_iter().enumerate() {
             let mirror = Mirror::start(&repository.root());
             let daemon = Setup::new().peer(peer).start();
@@ -63,7 +73,7 @@ impl Case<'_> {
         }
     }
 
-    fn check_apt(&self, repository: &Repository, peer: std::net::SocketAddr) {
+    fn check_apt(&self, repository: &Repository, peer: SocketAddr) {
         let mirror = Mirror::start(&repository.root());
         let daemon = Setup::new().peer(peer).start();
         let apt = Apt::new().proxy(daemon.proxy()).one_line(&mirror.url(), repository);
@@ -72,12 +82,7 @@ impl Case<'_> {
         check_archives(&apt, repository, &PACKAGES);
     }
 
-    fn check_without_mirror(
-        &self,
-        repository: &Repository,
-        objects: &[Vec<u8>],
-        peers: &[std::net::SocketAddr],
-    ) {
+    fn check_without_mirror(&self, repository: &Repository, objects: &[Vec<u8>], peers: &[SocketAddr]) {
         for (at, name) in PACKAGES.into_iter().enumerate() {
             let mirror = Mirror::start(&repository.root());
             let daemon = peers.iter().fold(Setup::new(), |setup, peer| setup.peer(*peer)).start();
@@ -245,8 +250,5 @@ fn a_peer_that_is_not_there() {
     let repository = world::repository();
     let objects = objects(&repository);
     let case = Case { faults: &[], named: always(&["unreachable"]), lies: false };
-    let honest = Peer::honest(&slices(&objects));
-    case.check_with_mirror(&repository, &objects, address);
-    case.check_apt(&repository, address);
-    case.check_without_mirror(&repository, &objects, &[address, honest.address()]);
+    case.check_beside(&repository, &objects, address, &Peer::honest(&slices(&objects)));
 }

@@ -154,6 +154,15 @@ fn a_plain_file_server_is_a_peer() {
 }
 
 #[test]
+fn a_holder_that_publishes_no_states_is_as_good_as_a_plain_file_server() {
+    let (object, id) = large();
+    let peer = Peer::start(&[&object], &[Fault::NullStates]);
+    let place = Place::new();
+    check_good(&place.run(&[&id], &[peer.address()]));
+    assert!(is(&place.work().join(&id), &object));
+}
+
+#[test]
 fn a_file_goes_to_standard_output() {
     let (object, id) = large();
     let peer = Peer::honest(&[&object]);

@@ -8,6 +8,7 @@ mod support;
 mod faults;
 mod get;
 mod node;
+mod odd;
 mod rubbish;
 mod server;
 mod strangers;

@@ -64,8 +64,7 @@ impl Node {
             fields["message"] == "download finished"
                 && fields["name"].as_str().is_some_and(|n| n.starts_with(name))
         };
-        let line =
-            lines.rfind(of_name).unwrap_or_else(|| panic!("{name} was not finished:\n{log}"));
+        let line = lines.rfind(of_name).unwrap_or_else(|| panic!("{name} was not finished:\n{log}"));
         let field = |name: &str| line["fields"][name].as_u64().unwrap();
         (field("bytes_peers"), field("bytes_mirror"))
     }

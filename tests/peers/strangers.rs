@@ -100,13 +100,21 @@ fn a_lying_stranger_never_gets_a_byte_through_to_apt() {
         &[Fault::WrongContentRange(64)],
         &[Fault::WrongEverywhere, Fault::SilentAfter(3_000_000)],
     ];
-    for lie in lies {
+    let check = |lie: &[Fault]| {
         let stranger = Peer::start_on(network(1), &slices(&objects), lie);
         let mirror = slow_mirror(&repository, 40_000_000);
         let node = Node::start(&[stranger.address()]);
         println!("{lie:?}");
         apt_is_content(&node, &mirror, &repository);
         assert!(!node.log().contains(TAINT), "{lie:?}: false bytes were released\n{}", node.log());
+    };
+    // A few at a time: most of it is waiting for the mirror.
+    for some in lies.chunks(6) {
+        std::thread::scope(|scope| {
+            for lie in some {
+                scope.spawn(|| check(lie));
+            }
+        });
     }
 }
 
@@ -218,7 +226,7 @@ fn with_the_mirror_down_an_honest_stranger_outlives_the_liars() {
         &[Fault::TrueTail(5)],
         &[Fault::NullStates],
     ];
-    for lie in lies {
+    let check = |lie: &[Fault]| {
         let strangers = [
             Peer::start_on(network(1), &slices(&objects), lie),
             Peer::start_on(network(2), &slices(&objects), &[]),
@@ -234,7 +242,12 @@ fn with_the_mirror_down_an_honest_stranger_outlives_the_liars() {
         }
         println!("{lie:?} beside an honest stranger: right after {tries} tries");
         check_whole(&fetched, &objects[2]);
-    }
+    };
+    std::thread::scope(|scope| {
+        for lie in lies {
+            scope.spawn(|| check(lie));
+        }
+    });
 }
 
 #[test]

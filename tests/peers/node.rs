@@ -58,14 +58,13 @@ impl Node {
     #[track_caller]
     pub(crate) fn tally(&self, name: &str) -> (u64, u64) {
         let log = self.log();
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let of_name = |line: &serde_json::Value| {
             let fields = &line["fields"];
             fields["message"] == "download finished"
                 && fields["name"].as_str().is_some_and(|n| n.starts_with(name))
         };
-        let line =
-            lines.filter(of_name).next_back().unwrap_or_else(|| panic!("{name} was not finished:\n{log}"));
+        let line = lines.rfind(of_name).unwrap_or_else(|| panic!("{name} was not finished:\n{log}"));
         let field = |name: &str| line["fields"][name].as_u64().unwrap();
         (field("bytes_peers"), field("bytes_mirror"))
     }

@@ -598,3 +598,16 @@ mod cache {
         has_all(&stderr, &["file/cache", "Not a directory", "cache.path"]);
     }
 }
+
+#[test]
+fn the_document_of_the_configuration_is_what_config_init_writes() {
+    let document = include_str!("../docs/configuration.md");
+    let (_, rest) = document.split_once("```toml\n").expect("the document has the file");
+    let (file, _) = rest.split_once("```").expect("the file has an end");
+    let output = Command::new(env!("CARGO_BIN_EXE_aptpeer")).args(["config", "init"]).output().unwrap();
+    assert_eq!(
+        file,
+        String::from_utf8(output.stdout).unwrap(),
+        "run `aptpeer config init` into docs/configuration.md"
+    );
+}

@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::fixture::{Folder, Thing, lay_out, write_lists};
 use crate::load::{parse, request};
 use crate::nginx::{Nginx, OpenFiles};
@@ -37,14 +39,14 @@ pub fn run(scale: &Scale) {
     write_lists(&lists, &mirror, &things);
     let daemon = node::holding(&folder.fresh("cache"), Some(&lists), &things);
 
-    let ask = |host: &str, target: &dyn Fn(&Thing) -> String| -> Vec<Vec<u8>> {
+    let ask = |host: &str, target: &dyn Fn(&Thing) -> String| -> Vec<Bytes> {
         things.iter().map(|thing| request(&target(thing), host, None)).collect()
     };
     let path = |thing: &Thing| format!("/debian/{}", thing.pool_path());
     let plain = ask(&mirror, &path);
     let proxied = ask(&mirror, &|thing| format!("http://{mirror}{}", path(thing)));
     let by_hash = ask("peer", &|thing| format!("/hash/{}", thing.id));
-    let asking = |name, address: SocketAddr, requests: Vec<Vec<u8>>| {
+    let asking = |name, address: SocketAddr, requests: Vec<Bytes>| {
         Contender::new(name, move || first_bytes(address, &requests))
     };
     let contenders = vec![
@@ -63,7 +65,7 @@ pub fn run(scale: &Scale) {
 }
 
 /// The median and the 99th percentile, in microseconds.
-fn first_bytes(address: SocketAddr, requests: &[Vec<u8>]) -> Vec<f64> {
+fn first_bytes(address: SocketAddr, requests: &[Bytes]) -> Vec<f64> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     let mut buffer = vec![0; 1 << 20];

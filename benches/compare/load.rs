@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
@@ -17,11 +18,8 @@ use tokio::task::LocalSet;
 /// How much is received at once.
 const BUFFER: usize = 256 << 10;
 
-/// The longest head that any of the servers writes.
-const MAX_HEAD: usize = 4096;
-
 /// What is asked, by the number of the request.
-pub type Requests = Arc<dyn Fn(usize) -> Vec<u8> + Send + Sync>;
+pub type Requests = Arc<dyn Fn(usize) -> Bytes + Send + Sync>;
 
 /// What a load came to.
 #[derive(Debug, Clone, Copy)]
@@ -31,9 +29,9 @@ pub struct Received {
 }
 
 /// A request to `address`.
-pub fn request(target: &str, host: &str, range: Option<(u64, u64)>) -> Vec<u8> {
+pub fn request(target: &str, host: &str, range: Option<(u64, u64)>) -> Bytes {
     let range = range.map(|(first, last)| format!("Range: bytes={first}-{last}\r\n")).unwrap_or_default();
-    format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{range}\r\n").into_bytes()
+    format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{range}\r\n").into()
 }
 
 /// Sends `count` requests over `connections` connections to `address` and throws the answers away.
@@ -79,23 +77,20 @@ async fn connect(address: SocketAddr) -> TcpStream {
 
 /// Receives one answer; the length of its body, `None` where the connection ended before it.
 async fn answer(stream: &TcpStream, buffer: &RefCell<Vec<u8>>) -> io::Result<Option<u64>> {
-    let mut head = Vec::new();
     let (length, mut left) = loop {
         stream.readable().await?;
         let mut buffer = buffer.borrow_mut();
-        let got = match stream.try_read(&mut buffer) {
-            Ok(0) if head.is_empty() => return Ok(None),
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        // The buffer is everybody's: a head must come whole, as it does from every server here.
+        let filled = match stream.try_read(&mut buffer) {
+            Ok(0) => return Ok(None),
             Ok(got) => got,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         };
-        let before = head.len();
-        head.extend_from_slice(&buffer[..got.min(MAX_HEAD)]);
-        if let Some((end, length)) = parse(&head)? {
-            let body = (before + got - end) as u64;
-            break (length, length.checked_sub(body).ok_or(io::ErrorKind::InvalidData)?);
-        }
+        let Some((end, length)) = parse(&buffer[..filled])? else {
+            return Err(io::Error::other("a head in two parts"));
+        };
+        break (length, length.checked_sub((filled - end) as u64).ok_or(io::ErrorKind::InvalidData)?);
     };
     while left > 0 {
         stream.readable().await?;

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::cacher::Cacher;
 use crate::fixture::{Folder, Thing, lay_out};
 use crate::load::{Requests, Source, drive, request};
@@ -15,7 +17,7 @@ const LARGE: usize = 200_000_000;
 const SMALL: usize = 20_000;
 
 /// How many small files there are: more than one, few enough to be hot.
-const SMALL_FILES: u64 = 100;
+const SMALL_FILES: u64 = PERIOD as u64;
 
 const PIECE: u64 = 4 << 20;
 
@@ -55,16 +57,23 @@ impl Naming {
     }
 }
 
+/// The file, by its place among all, and the range that a request asks for.
+type Pick = fn(usize) -> (usize, Option<(u64, u64)>);
+
+/// After so many requests the same come again: every piece of the large file, every small file.
+const PERIOD: usize = 100;
+
 /// How much is asked of everybody.
 struct Load {
     title: &'static str,
     connections: usize,
     count: usize,
     /// The number of a request gives the file and the range.
-    pick: fn(usize) -> (usize, Option<(u64, u64)>),
+    pick: Pick,
     /// What one answer is long.
     answer: usize,
-    goal: f64,
+    /// What aptpeer is to reach against nginx.
+    goal: Option<f64>,
 }
 
 const LOADS: &[Load] = &[
@@ -74,7 +83,7 @@ const LOADS: &[Load] = &[
         count: 400,
         pick: |number| (0, Some(range(number))),
         answer: 4 << 20,
-        goal: 1.4,
+        goal: Some(1.4),
     },
     Load {
         title: "serve: 4 MiB ranges of a 200 MB object, 16 connections",
@@ -82,7 +91,7 @@ const LOADS: &[Load] = &[
         count: 600,
         pick: |number| (0, Some(range(number))),
         answer: 4 << 20,
-        goal: 1.0,
+        goal: None,
     },
     Load {
         title: "serve: the whole 200 MB object, one connection",
@@ -90,15 +99,15 @@ const LOADS: &[Load] = &[
         count: 10,
         pick: |_| (0, None),
         answer: LARGE,
-        goal: 1.4,
+        goal: None,
     },
     Load {
         title: "serve: 20 KB objects, 64 connections",
         connections: 64,
         count: 40_000,
-        pick: |number| (1 + number % 100, None),
+        pick: |number| (1 + number % PERIOD, None),
         answer: SMALL,
-        goal: 1.0,
+        goal: Some(1.0),
     },
 ];
 
@@ -130,7 +139,7 @@ pub fn run(scale: &Scale) {
         let naming = Naming::ByName { mirror: nginx.address() };
         let cacher = Rival { name: CACHER, address: cacher.address(), pid: cacher.pid(), naming };
         // Each file once, so that it is in the cache.
-        let first = requests(&cacher, &things, |number| (number, None));
+        let first = requests(&cacher, &things, |number| (number, None), things.len());
         drive(cacher.address, 1, things.len(), &first);
         rivals.push(cacher);
     }
@@ -143,7 +152,7 @@ fn measure(scale: &Scale, load: &Load, rivals: &[Rival], things: &[Thing]) {
     let mut contenders: Vec<Contender<'_>> = rivals
         .iter()
         .map(|rival| {
-            let requests = requests(rival, things, load.pick);
+            let requests = requests(rival, things, load.pick, PERIOD);
             // 44 ms for every small answer: it would take half an hour.
             let slow = rival.name == CACHER && load.answer == SMALL;
             let count = if slow { load.count / 100 } else { load.count };
@@ -156,22 +165,26 @@ fn measure(scale: &Scale, load: &Load, rivals: &[Rival], things: &[Thing]) {
         })
         .collect();
     let source = Source::start(load.answer);
-    let requests: Requests = Arc::new(|_| request("/", "memory", None));
+    let one = request("/", "memory", None);
+    let requests: Requests = Arc::new(move |_| one.clone());
     contenders.push(Contender::new(BOUND, move || {
         let received = drive(source.address(), load.connections, load.count, &requests);
         figures(received.bytes, received.seconds, f64::NAN)
     }));
-    let goal = |against| Goal { contender: APTPEER, against, figure: 0, ratio: load.goal };
-    compare(load.title, scale, FIGURES, contenders, &[goal(NGINX), goal(TUNED)]);
+    let goal = load.goal.map(|ratio| Goal { contender: APTPEER, against: NGINX, figure: 0, ratio });
+    compare(load.title, scale, FIGURES, contenders, goal.as_slice());
 }
 
-fn requests(rival: &Rival, things: &[Thing], pick: fn(usize) -> (usize, Option<(u64, u64)>)) -> Requests {
-    let targets: Vec<String> = things.iter().map(|thing| rival.naming.target(thing)).collect();
+/// What `pick` gives for the numbers below `period`, again and again.
+fn requests(rival: &Rival, things: &[Thing], pick: Pick, period: usize) -> Requests {
     let host = rival.address.to_string();
-    Arc::new(move |number| {
+    let one = |number| {
         let (thing, range) = pick(number);
-        request(&targets[thing], &host, range)
-    })
+        request(&rival.naming.target(&things[thing]), &host, range)
+    };
+    // Made beforehand: a generator that formats strings is slower than some servers.
+    let made: Vec<Bytes> = (0..period).map(one).collect();
+    Arc::new(move |number| made[number % period].clone())
 }
 
 #[allow(clippy::cast_precision_loss, reason = "far below 2^53 bytes")]

@@ -5,6 +5,7 @@ mod answer;
 mod bypass;
 mod mutable;
 mod object;
+mod passing;
 mod route;
 mod tunnel;
 

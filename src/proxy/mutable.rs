@@ -2,27 +2,33 @@
 //! and read for what they teach.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response, StatusCode};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tracing::debug;
 
 use super::answer::{Origin, own, sign};
 use super::bypass::{APT_LIMIT, copy_head};
 use super::object::Named;
+use super::passing::{Lesson, hand_on};
 use super::{Asked, ProxySite, status_of};
 use crate::debian::RepoUrl;
 use crate::digest::Sha256;
 use crate::download::Download;
 use crate::http::{Body, Hangup};
-use crate::index::{Index, Learned, Offer, Taught};
+use crate::index::{Index, Offer};
 use crate::mirror::{MirrorError, MirrorRequest, MirrorResponse, Resume, ResumingBody, RetryPolicy, Target};
 
 /// The longest Release that is read, in bytes; Debian's have 150 kB.
-const MAX_RELEASE: usize = 16 << 20;
+pub(super) const MAX_RELEASE: usize = 16 << 20;
+
+/// How long a Release file is held back until it is whole, so that apt sees nothing of a mirror's mistakes; what takes
+/// longer goes out as it comes, before apt's 30 s are over.
+const HOLD: Duration = Duration::from_secs(15);
 
 /// The most Release files whose date is remembered.
 const MAX_STAMPS: usize = 1024;
@@ -51,8 +57,8 @@ impl ReleasePart {
 }
 
 /// The `Last-Modified` of the Release files that were read since the start, by URL.
-#[derive(Debug, Default)]
-pub(super) struct Stamps(Mutex<HashMap<String, HeaderValue>>);
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stamps(Arc<Mutex<HashMap<String, HeaderValue>>>);
 
 impl Stamps {
     /// Whether a client that has the file of this date has what was read here.
@@ -60,7 +66,7 @@ impl Stamps {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&target.to_string()) == Some(date)
     }
 
-    fn put(&self, target: &Target, date: Option<&HeaderValue>) {
+    pub(super) fn put(&self, target: &Target, date: Option<&HeaderValue>) {
         let mut stamps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(date) = date else {
             stamps.remove(&target.to_string());
@@ -68,6 +74,24 @@ impl Stamps {
         };
         if stamps.len() < MAX_STAMPS || stamps.contains_key(&target.to_string()) {
             stamps.insert(target.to_string(), date.clone());
+        }
+    }
+}
+
+/// A mirror's answer to a request for a Release file.
+enum Fetched {
+    /// All of it.
+    Whole(Box<MirrorResponse<()>>, Bytes),
+    /// Its beginning; the rest is still to come.
+    Growing(Box<MirrorResponse<ResumingBody>>, Bytes),
+}
+
+impl Fetched {
+    /// The mirror's `Last-Modified`.
+    fn date(&self) -> Option<&HeaderValue> {
+        match self {
+            Self::Whole(response, _) => response.last_modified.as_ref(),
+            Self::Growing(response, _) => response.last_modified.as_ref(),
         }
     }
 }
@@ -82,8 +106,16 @@ impl ProxySite {
         part: ReleasePart,
     ) -> Result<Response<Body>, Hangup> {
         match timeout(APT_LIMIT, self.fetch_release(asked, target)).await {
-            Ok(Ok((response, body))) => {
-                Ok(self.answer_release(asked, target, url, part, response, body).await)
+            Ok(Ok(fetched)) => {
+                let date = fetched.date().cloned();
+                let (index, stamps) = (self.index.clone(), self.releases.clone());
+                let lesson = Lesson { index, stamps, target: target.clone(), url: url.clone(), part, date };
+                Ok(match fetched {
+                    Fetched::Whole(response, body) => {
+                        self.answer_release(asked, *response, body, lesson).await
+                    }
+                    Fetched::Growing(response, begun) => self.hand_release_on(*response, begun, lesson),
+                })
             }
             Ok(Err(error)) => {
                 debug!(%target, %error, "a Release file could not be had");
@@ -93,13 +125,9 @@ impl ProxySite {
         }
     }
 
-    /// The mirror's answer, whole. A body that breaks off is asked for again from its start: the file may change at any
-    /// time.
-    async fn fetch_release(
-        &self,
-        asked: &Asked,
-        target: &Target,
-    ) -> Result<(MirrorResponse<()>, Bytes), MirrorError> {
+    /// The mirror's answer, whole if it comes in time. A body that breaks off before is asked for again from its start:
+    /// the file may change at any time.
+    async fn fetch_release(&self, asked: &Asked, target: &Target) -> Result<Fetched, MirrorError> {
         let mut request = MirrorRequest::get(target.clone());
         request.method = asked.method.clone();
         request.cache_control = Some(HeaderValue::from_static("max-age=0"));
@@ -109,8 +137,8 @@ impl ProxySite {
         let mut last_error = None;
         for _ in 0..3 {
             let response = self.mirror.open(request.clone(), Resume::Never, RetryPolicy::default()).await?;
-            match collect(response).await {
-                Ok(whole) => return Ok(whole),
+            match collect(response, asked.at + HOLD).await {
+                Ok(fetched) => return Ok(fetched),
                 Err(error) => last_error = Some(error),
             }
         }
@@ -120,15 +148,13 @@ impl ProxySite {
     async fn answer_release(
         &self,
         asked: &Asked,
-        target: &Target,
-        url: &RepoUrl,
-        part: ReleasePart,
         response: MirrorResponse<()>,
         body: Bytes,
+        lesson: Lesson,
     ) -> Response<Body> {
         self.metrics.bytes_received(crate::metrics::Source::Mirror, body.len() as u64);
         if response.status == StatusCode::OK && asked.method == Method::GET {
-            self.learn_release(target, url, part, body.clone(), response.last_modified.as_ref()).await;
+            lesson.learn(&body).await;
         }
         let fresh = response.status == StatusCode::OK;
         let unchanged = fresh
@@ -148,22 +174,22 @@ impl ProxySite {
         sign(answer, Origin::Revalidated { status: response.status })
     }
 
-    async fn learn_release(
+    /// Answers with a Release file that is still coming.
+    fn hand_release_on(
         &self,
-        target: &Target,
-        url: &RepoUrl,
-        part: ReleasePart,
-        body: Bytes,
-        date: Option<&HeaderValue>,
-    ) {
-        self.releases.put(target, None);
-        match self.index.learn_release(url, &body, Learned::Passing).await {
-            Ok(Taught::New | Taught::Same) if part != ReleasePart::Signature => {
-                self.releases.put(target, date);
-            }
-            Ok(taught) => debug!(%target, ?taught, "a Release file passed"),
-            Err(error) => debug!(%target, %error, "nothing was learnt from a Release file"),
-        }
+        response: MirrorResponse<ResumingBody>,
+        begun: Bytes,
+        lesson: Lesson,
+    ) -> Response<Body> {
+        debug!(target = %lesson.target, "a Release file comes slowly: handed on as it comes");
+        let (status, length) = (response.status, response.content_length);
+        let mut answer = Response::new(Body::empty());
+        copy_head(&response, answer.headers_mut());
+        *answer.status_mut() = status;
+        *answer.body_mut() =
+            Body::stream(hand_on(begun, response.body, length, lesson, self.metrics.clone()), length);
+        self.metrics.object_delivered(crate::metrics::Source::Mirror);
+        sign(answer, Origin::Revalidated { status })
     }
 
     /// Has an index read that is passing: requests for what it names wait until that is done. `whole`: it has passed.
@@ -192,14 +218,15 @@ fn offer(index: &Index, id: Sha256, download: Download) {
     }
 }
 
-async fn collect(response: MirrorResponse<ResumingBody>) -> Result<(MirrorResponse<()>, Bytes), MirrorError> {
-    let mut response = response;
-    let mut whole = BytesMut::new();
-    while let Some(bytes) = response.body.chunk().await? {
-        if whole.len() + bytes.len() > MAX_RELEASE {
-            return Err(MirrorError::unusable(&response.target.host, "a Release file beyond all bounds"));
+/// Takes in a body until it ends, until the time is over, or until it is too long to be held.
+async fn collect(mut response: MirrorResponse<ResumingBody>, until: Instant) -> Result<Fetched, MirrorError> {
+    let mut held = BytesMut::new();
+    while held.len() <= MAX_RELEASE {
+        let Ok(chunk) = timeout_at(until.into(), response.body.chunk()).await else { break };
+        match chunk? {
+            Some(bytes) => held.extend_from_slice(&bytes),
+            None => return Ok(Fetched::Whole(Box::new(response.map(|_| ())), held.freeze())),
         }
-        whole.extend_from_slice(&bytes);
     }
-    Ok((response.map(|_| ()), whole.freeze()))
+    Ok(Fetched::Growing(Box::new(response), held.freeze()))
 }

@@ -8,6 +8,10 @@ use super::output::{Failure, warn_of};
 use super::{Context, logging};
 use crate::daemon::Node;
 
+/// Threads that may wait for the disk at a time. Each costs some 50 KiB, and many downloads that write at once would
+/// have hundreds of them; a disk has no use for more.
+const BLOCKED_THREADS: usize = 64;
+
 pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let loaded = context.load()?;
     logging::start(&loaded.settings.log);
@@ -15,6 +19,7 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let work = |error: &dyn std::fmt::Display| Failure::Work(error.to_string());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKED_THREADS)
         .build()
         .map_err(|error| Failure::Work(format!("cannot start the runtime: {error}")))?;
     runtime.block_on(async {

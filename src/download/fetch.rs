@@ -87,7 +87,7 @@ pub(super) struct Queue {
 const QUESTIONS_PER_PLACE: usize = 4;
 
 /// What all walks together may collect before they write, in bytes.
-const WALK_MEMORY: usize = 16 << 20;
+const WALK_MEMORY: usize = 8 << 20;
 
 /// The least that a walk collects before it writes, in bytes.
 const LEAST_WRITE: usize = 64 << 10;

@@ -189,7 +189,8 @@ impl Inner {
                 continue;
             }
             // Those that were read; and those that passed and were not read before the end came, if they are stored.
-            let named = self.read_lock().indexes_of(&saved.head.base);
+            let mut named = self.read_lock().indexes_of(&saved.head.base);
+            named.retain(|digest| !saved.indexes.contains(digest));
             for digest in saved.indexes.into_iter().chain(named) {
                 // What the cache has evicted since is learnt when it passes again.
                 let Some(source) = self.wants(&digest).then(|| open(&digest)).flatten() else { continue };

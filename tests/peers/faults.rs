@@ -59,6 +59,8 @@ impl Case<'_> {
             assert_eq!(fetched.head.status, 200, "{name}: {}", fetched.head.head);
             assert!(fetched.body == objects[at], "{name}: {} bytes came, or wrong ones", fetched.body.len());
             assert!(fetched.took < alone + SLACK, "{name} took {:?}", fetched.took);
+            let asked = mirror.bytes("*.deb");
+            assert!(asked <= 2 * objects[at].len() as u64, "{name}: the mirror was asked for {asked} bytes");
             self.check_notes(&daemon, name, self.named[at]);
         }
     }

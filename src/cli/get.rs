@@ -20,10 +20,10 @@ use crate::digest::Sha256;
 use crate::discovery::{Discovery, Memory, Provider};
 use crate::download::{Download, DownloadError, Downloads, DownloadsConfig, Want};
 use crate::metrics::Metrics;
-use crate::mirror::{Mirror, Target};
+use crate::mirror::{Mirror, Target, UpstreamSetting};
 use crate::peer::PeerClient;
 use crate::status::rounded_bytes;
-use crate::store::{Store, StoreConfig};
+use crate::store::Store;
 use crate::swarm::{PeerKind, Prefer};
 
 /// How long peers are asked how long a file is that is known by its hash only.
@@ -151,11 +151,14 @@ impl Job<'_> {
     }
 
     async fn download(&self, want: Want, context: &mut Context) -> Result<(), Setback> {
-        let mirror = Mirror::new(daemon::mirror_config(self.settings, Vec::new()))
-            .map_err(|error| Failure::Work(error.to_string()))?;
+        let mut config = daemon::mirror_config(self.settings, Vec::new());
+        if want.mirror.is_none() {
+            // Nobody will ask a mirror: what apt says of its proxies need not be looked up.
+            config.upstream = UpstreamSetting::None;
+        }
+        let mirror = Mirror::new(config).map_err(|error| Failure::Work(error.to_string()))?;
         let work = WorkFolder::beside(&self.place)?;
-        let config = StoreConfig { path: work.0.clone(), max_size: u64::MAX, min_free_space: 0 };
-        let store = Store::open(config).map_err(|error| Failure::Work(error.to_string()))?;
+        let store = Store::open_scratch(work.0.clone()).map_err(|error| Failure::Work(error.to_string()))?;
         let downloads = Downloads::new(
             store,
             mirror,

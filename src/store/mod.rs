@@ -74,6 +74,8 @@ pub struct Store {
 /// What the handles of one store, its assemblies and its objects share.
 struct Shared {
     config: StoreConfig,
+    /// See [`Store::open_scratch`].
+    scratch: bool,
     layout: Layout,
     catalog: Catalog,
     hot: Mutex<Hot>,
@@ -97,11 +99,26 @@ impl Store {
     /// # Errors
     /// [`StoreError::TooNew`] where a newer program wrote the catalog; else what the system or SQLite refused.
     pub fn open(config: StoreConfig) -> Result<Self, StoreError> {
+        Self::open_as(config, false)
+    }
+
+    /// Opens a store of one's own at `path` that goes with its directory, for a file that is to be moved elsewhere. It
+    /// neither preallocates nor waits for the disk, like any program that writes a file for its user: a full disk shows
+    /// in the middle, and a power cut may leave nothing.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_scratch(path: PathBuf) -> Result<Self, StoreError> {
+        Self::open_as(StoreConfig { path, max_size: u64::MAX, min_free_space: 0 }, true)
+    }
+
+    fn open_as(config: StoreConfig, scratch: bool) -> Result<Self, StoreError> {
         let layout = Layout::new(&config.path);
         layout.create().map_err(StoreError::io("making", layout.root()))?;
         let catalog = Catalog::open(&layout)?;
         let shared = Shared {
             config,
+            scratch,
             layout,
             catalog,
             hot: Mutex::new(Hot::new()),

@@ -201,3 +201,17 @@ fn a_cache_that_was_deleted_under_the_store_is_made_anew() {
     assert_eq!(read(&store, &id), b"after");
     assert!(store.get(&Sha256::of(b"before")).unwrap().is_none());
 }
+
+#[test]
+fn a_scratch_store_takes_room_as_the_bytes_come() {
+    use std::os::unix::fs::MetadataExt as _;
+    let cache = Cache::new();
+    let store = Store::open_scratch(cache.path().to_owned()).unwrap();
+    let bytes = sample(3 * piece() + 9, 5);
+    let assembly = store.assemble(Sha256::of(&bytes), geometry(&bytes)).unwrap();
+    let partial = std::fs::metadata(&cache.partials()[0]).unwrap();
+    assert_eq!((partial.len(), partial.blocks()), (bytes.len() as u64, 0));
+    assembly.write_at(0, &bytes).unwrap();
+    assembly.publish(states(&bytes), None).unwrap();
+    assert!(read(&store, &assembly.id()) == bytes);
+}

@@ -1,7 +1,7 @@
 //! One 400 MB file from four peers, verified, against other downloaders that use the same four servers.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ fn measure(title: &str, scale: &Scale, thing: &Thing, servers: &[Nginx], seeds: 
     let into = |command: fn(&Thing, &[Nginx], &[String], &Path) -> Vec<Command>| {
         let urls = urls.clone();
         move || {
-            let folder = to.fresh("out");
+            let folder = clean(to);
             let usage = run_to_end(command(thing, servers, &urls, &folder));
             check(thing, &folder);
             figures(usage)
@@ -94,7 +94,7 @@ fn measure(title: &str, scale: &Scale, thing: &Thing, servers: &[Nginx], seeds: 
     ];
     if let Some(seeds) = seeds {
         contenders.push(Contender::new(LIBTORRENT, move || {
-            let folder = to.fresh("out");
+            let folder = clean(to);
             let usage = seeds.get(&folder);
             check(thing, &folder);
             figures(usage)
@@ -103,6 +103,13 @@ fn measure(title: &str, scale: &Scale, thing: &Thing, servers: &[Nginx], seeds: 
     contenders.push(Contender::new(BOUND, move || thrown_away(thing, servers)));
     compare(title, scale, FIGURES, contenders, GOALS);
     let _ = to.fresh("out");
+}
+
+/// An empty folder on a disk that has nothing more to write: what one leaves behind must not slow the next.
+fn clean(to: &Folder) -> PathBuf {
+    let folder = to.fresh("out");
+    rustix::fs::sync();
+    folder
 }
 
 fn aria2(thing: &Thing, urls: &[String], folder: &Path) -> Command {

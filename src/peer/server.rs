@@ -10,9 +10,9 @@ use tracing::debug;
 
 use crate::digest::Sha256;
 use crate::http::{Body, Conn, Hangup, Outcome, Representation, Site, precondition, text};
-use crate::metrics::{InProgress, Metrics};
+use crate::metrics::{InProgress, Metrics, VerificationFailure};
 use crate::pieces::PieceSet;
-use crate::store::{Object, Store};
+use crate::store::{Object, Store, StoreError};
 use crate::wire::{MAX_PIECE_LIST_BYTES, PROTOCOL_VERSION, PeerTarget, PieceListMessage};
 
 /// What the peer port serves, and how much of it at once.
@@ -70,6 +70,7 @@ impl PeerSite {
     fn object(&self, id: &Sha256) -> Option<Arc<Object>> {
         self.store.get(id).unwrap_or_else(|error| {
             debug!(object = %id, %error, "an object could not be opened for a peer");
+            count_damage(&self.metrics, &error);
             None
         })
     }
@@ -141,8 +142,11 @@ impl Slot {
     fn body(self, object: &Arc<Object>, range: std::ops::Range<u64>) -> Body {
         use futures_util::TryStreamExt as _;
         let length = range.end - range.start;
-        let chunks =
-            object.chunks(range).inspect_ok(move |bytes| self.metrics.bytes_uploaded(bytes.len() as u64));
+        let metrics = self.metrics.clone();
+        let chunks = object
+            .chunks(range)
+            .inspect_err(move |error| count_damage(&metrics, error))
+            .inspect_ok(move |bytes| self.metrics.bytes_uploaded(bytes.len() as u64));
         Body::stream(chunks, Some(length))
     }
 }
@@ -150,6 +154,12 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.uploads.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn count_damage(metrics: &Metrics, error: &StoreError) {
+    if matches!(error, StoreError::Damaged { .. }) {
+        metrics.verification_failed(VerificationFailure::Stored);
     }
 }
 

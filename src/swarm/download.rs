@@ -86,6 +86,8 @@ pub struct Download {
     pub(super) last_release: Instant,
     pub(super) released: u64,
     taints: u32,
+    /// Where walks set out from last, and how many did so in a row.
+    pub(super) walks_from: (PieceIndex, u32),
     /// Pieces were unlinked that had been released.
     pub(super) regrets: bool,
     /// Peers that were given up without proof may be tried once more before the download fails.
@@ -115,6 +117,7 @@ impl Download {
             last_release: now,
             released: 0,
             taints: 0,
+            walks_from: (0, 0),
             regrets: false,
             last_hope: true,
             outcome: Outcome::Running,

@@ -41,6 +41,10 @@ pub(super) const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// A growing holder that has not grown for this long is given up: apt's own patience.
 pub(super) const GROWING: Duration = Duration::from_secs(30);
 
+/// Walks that may set out from the same piece before the mirror is given up: peers that take over in the middle and fail
+/// cause a few.
+pub(super) const WALKS_FROM_ONE_PLACE: u32 = 16;
+
 /// Requests in flight to one peer: one that delivers and one that waits behind it, so that no round trip is lost.
 pub(super) const PER_PEER: usize = 2;
 

@@ -166,8 +166,20 @@ impl Download {
         let start = if from == prefix { self.ledger.front_state() } else { self.claims.state(from) };
         let Some(start) = start else { return };
         let until = (from + 1..pieces).find(|piece| !free(*piece)).unwrap_or(pieces);
+        if !self.may_walk_again(from) {
+            self.mirror = Mirror::Gone;
+            return;
+        }
         let geometry = self.geometry();
         self.order_walk(walker, geometry.range(from).start..geometry.range(until - 1).end, start, now);
+    }
+
+    /// Counts the walks that set out from one place. So many that lead nowhere are a mistake of ours or the mirror's:
+    /// an error is better than walking for ever.
+    fn may_walk_again(&mut self, from: PieceIndex) -> bool {
+        let (place, count) = self.walks_from;
+        self.walks_from = if place == from { (from, count + 1) } else { (from, 1) };
+        self.walks_from.1 <= pace::WALKS_FROM_ONE_PLACE
     }
 
     /// A peer to walk for want of both a list and a mirror: it says that it has everything, and nobody has said how

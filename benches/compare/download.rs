@@ -31,6 +31,7 @@ const LIBTORRENT: &str = "libtorrent";
 const APTPEER: &str = "aptpeer get";
 const BOUND: &str = "(bytes thrown away)";
 
+/// Onto tmpfs, where nobody waits for a disk.
 const GOALS: &[Goal<'_>] = &[
     Goal { contender: APTPEER, against: ARIA2, figure: 0, ratio: 1.8 },
     Goal { contender: APTPEER, against: CURL, figure: 0, ratio: 2.2 },
@@ -53,21 +54,21 @@ pub fn run(scale: &Scale) {
         })
         .collect();
     let seeds = Seeds::start(&thing.path, &sources.fresh("torrent"), &PEERS);
+    let swarm = Swarm { thing, servers, seeds };
 
-    let memory = Folder::in_memory();
-    measure("download: 400 MB from four peers, onto tmpfs", scale, &thing, &servers, seeds.as_ref(), &memory);
-    let disk = Folder::on_disk();
-    measure(
-        "download: 400 MB from four peers, onto the disk",
-        scale,
-        &thing,
-        &servers,
-        seeds.as_ref(),
-        &disk,
-    );
+    measure("download: 400 MB from four peers, onto tmpfs", scale, &swarm, &Folder::in_memory(), GOALS);
+    measure("download: 400 MB from four peers, onto the disk", scale, &swarm, &Folder::on_disk(), &[]);
 }
 
-fn measure(title: &str, scale: &Scale, thing: &Thing, servers: &[Nginx], seeds: Option<&Seeds>, to: &Folder) {
+/// One file and those who have it.
+struct Swarm {
+    thing: Thing,
+    servers: Vec<Nginx>,
+    seeds: Option<Seeds>,
+}
+
+fn measure(title: &str, scale: &Scale, swarm: &Swarm, to: &Folder, goals: &[Goal<'_>]) {
+    let Swarm { thing, servers, seeds } = swarm;
     let urls: Vec<String> =
         servers.iter().map(|server| format!("http://{}/hash/{}", server.address(), thing.id)).collect();
     let into = |command: fn(&Thing, &[Nginx], &[String], &Path) -> Vec<Command>| {
@@ -101,7 +102,7 @@ fn measure(title: &str, scale: &Scale, thing: &Thing, servers: &[Nginx], seeds: 
         }));
     }
     contenders.push(Contender::new(BOUND, move || thrown_away(thing, servers)));
-    compare(title, scale, FIGURES, contenders, GOALS);
+    compare(title, scale, FIGURES, contenders, goals);
     let _ = to.fresh("out");
 }
 

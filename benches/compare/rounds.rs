@@ -85,6 +85,9 @@ pub fn compare(
         );
         for (contender, values) in contenders.iter().zip(&seen) {
             let ratios = ratios(&values[figure], reference);
+            if ratios.iter().any(|ratio| ratio.is_nan()) {
+                continue; // This one has no such figure.
+            }
             let (low, high) = extremes(&ratios);
             let feel = median(&values[figure]);
             println!(

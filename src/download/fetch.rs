@@ -19,6 +19,11 @@ use tokio::sync::{Semaphore, mpsc};
 /// How much of a walk is collected at most before it is written: large writes cost a fraction of small ones.
 const WRITE: usize = 1 << 20;
 
+/// How much of a piece comes before its download is told, or how long it takes: each telling makes the download decide
+/// anew, which costs more than a packet does.
+const TELL_BYTES: u64 = 1 << 20;
+const TELL_AFTER: Duration = Duration::from_millis(250);
+
 /// What a fetch tells the download it belongs to.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -84,10 +89,10 @@ pub(super) struct Queue {
 }
 
 /// Questions for each place: peers that do not answer must not keep those that do from being asked.
-const QUESTIONS_PER_PLACE: usize = 4;
+const QUESTIONS_PER_PLACE: usize = 2;
 
 /// What all walks together may collect before they write, in bytes.
-const WALK_MEMORY: usize = 8 << 20;
+const WALK_MEMORY: usize = 4 << 20;
 
 /// The least that a walk collects before it writes, in bytes.
 const LEAST_WRITE: usize = 64 << 10;
@@ -166,11 +171,19 @@ impl PieceFetch {
         let Some(mut place) = self.queue.places.take(room).await else { return Err(Stopped::Cancelled) };
         self.tell(Event::Begun(self.fetch)).await;
         let begun = clock::now();
+        let (mut untold, mut told) = (0, begun);
         let mut walk = ChainWalk::from_state(self.start);
         while let Some(bytes) = body.next().await? {
             walk.update(&bytes);
             place.buffer.extend_from_slice(&bytes);
-            self.tell(Event::Progress { fetch: self.fetch, offset: 0, bytes: bytes.len() as u64 }).await;
+            untold += bytes.len() as u64;
+            if untold >= TELL_BYTES || clock::now() - told >= TELL_AFTER {
+                self.tell(Event::Progress { fetch: self.fetch, offset: 0, bytes: untold }).await;
+                (untold, told) = (0, clock::now());
+            }
+        }
+        if untold > 0 {
+            self.tell(Event::Progress { fetch: self.fetch, offset: 0, bytes: untold }).await;
         }
         let end = end_of(walk, self.piece == geometry.last(), geometry.length());
         if end != Some(self.expected) {

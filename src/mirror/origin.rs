@@ -38,7 +38,7 @@ const MAX_HOPS: usize = 5;
 const KEEP_IDLE: Duration = Duration::from_secs(15);
 const KEEP_IDLE_PER_HOST: usize = 8;
 /// How much of an answer is read at once: more gains nothing, and each connection has such a buffer.
-const READ_BUFFER: usize = 64 << 10;
+const READ_BUFFER: usize = 32 << 10;
 /// What we call ourselves.
 const USER_AGENT: &str = concat!("aptpeer/", env!("CARGO_PKG_VERSION"));
 

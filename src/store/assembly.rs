@@ -66,7 +66,7 @@ struct Partial {
 }
 
 impl Assembly {
-    /// A new partial file, with all its blocks.
+    /// A new partial file, with all its blocks where the file system can preallocate.
     pub(super) fn on_disk(store: &Arc<Shared>, id: Sha256, geometry: Geometry) -> Result<Self, StoreError> {
         let (partial, file) = Partial::create(&store.layout, &id)?;
         let length = geometry.length();

@@ -59,7 +59,9 @@ pub(super) fn open_regular(path: &Path, own: bool) -> io::Result<File> {
     Ok(file)
 }
 
-/// Gives an empty file its length and its blocks, so that a full disk is an error now and not SIGBUS later.
+/// Gives an empty file its length and, where the file system can, its blocks: a full disk is an error now and not in the
+/// middle of a download. Elsewhere (ext2, NFS before 4.2) the blocks come with the bytes: writing zeros first would make
+/// apt wait for the disk.
 pub(super) fn preallocate(file: &File, length: u64) -> io::Result<()> {
     if length == 0 {
         return Ok(());
@@ -68,21 +70,10 @@ pub(super) fn preallocate(file: &File, length: u64) -> io::Result<()> {
         match fallocate(file, FallocateFlags::empty(), 0, length) {
             Ok(()) => return Ok(()),
             Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(file, length),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return file.set_len(length),
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-fn write_zeros(file: &File, length: u64) -> io::Result<()> {
-    let zeros = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(WRITE_BLOCK)];
-    let mut at = 0;
-    while at < length {
-        let now = usize::try_from(length - at).unwrap_or(usize::MAX).min(zeros.len());
-        file.write_all_at(&zeros[..now], at)?;
-        at += now as u64;
-    }
-    Ok(())
 }
 
 /// Reads `range` of `file` in blocks of `size` bytes, each handed on with its offset; a file that ends before is
@@ -148,14 +139,6 @@ pub(super) fn try_lock(file: &File) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn zeros_fill_where_the_file_system_cannot_preallocate() {
-        let file = tempfile::tempfile().unwrap();
-        let length = 2 * WRITE_BLOCK as u64 + 17;
-        write_zeros(&file, length).unwrap();
-        assert_eq!(file.metadata().unwrap().len(), length);
-    }
 
     #[test]
     fn blocks_cover_the_range_and_nothing_else() {

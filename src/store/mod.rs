@@ -170,7 +170,7 @@ impl Store {
     }
 
     /// Starts to put object `id` together on disk: makes room for it, evicting what was not used longest, and
-    /// preallocates it. May wait for the disk.
+    /// preallocates it where the file system can. May wait for the disk.
     ///
     /// # Errors
     /// [`StoreError::Full`] where there is no room and none can be made.

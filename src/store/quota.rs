@@ -1,6 +1,7 @@
 //! Room: how much the store holds, what it may hold, and what leaves when more comes.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use rustix::fs::statvfs;
 
@@ -11,6 +12,9 @@ use crate::digest::Sha256;
 
 /// How many objects leave in one transaction: nobody else can write while it lasts.
 const BATCH: u64 = 256;
+
+/// The unit of `st_blocks`, in bytes (stat(2)).
+const BLOCK: u64 = 512;
 
 /// What the store holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +27,7 @@ pub struct Stats {
     pub pinned_objects: u64,
     /// Their bytes.
     pub pinned_bytes: u64,
-    /// The bytes preallocated for objects that are being assembled.
+    /// The bytes set apart for objects that are being assembled.
     pub assembling_bytes: u64,
     /// The bytes free on the file system.
     pub free_space: u64,
@@ -57,7 +61,7 @@ impl Store {
             bytes,
             pinned_objects,
             pinned_bytes,
-            assembling_bytes: self.shared.assembling()?,
+            assembling_bytes: self.shared.assembling()?.bytes,
             free_space: self.shared.free_space()?,
             max_size: self.shared.config.max_size,
             min_free_space: self.shared.config.min_free_space,
@@ -80,8 +84,17 @@ struct Shortage {
     limit: &'static str,
 }
 
+/// What objects that are being assembled take.
+#[derive(Default)]
+struct Assembling {
+    /// Their lengths.
+    bytes: u64,
+    /// How much of that has no blocks yet, because the file system cannot preallocate.
+    promised: u64,
+}
+
 impl Shared {
-    /// Makes room for `length` bytes more. The caller holds `room` until those bytes are preallocated.
+    /// Makes room for `length` bytes more. The caller holds `room` until those bytes are set apart.
     ///
     /// Nothing is evicted where evicting everything would not be enough.
     pub(super) fn make_room(&self, length: u64) -> Result<(), StoreError> {
@@ -117,9 +130,11 @@ impl Shared {
     /// What must leave before `length` bytes may come. The free space is looked at once: some file systems free the
     /// blocks of a file long after its name, and waiting for them would evict everything.
     fn shortage(&self, length: u64) -> Result<Option<Shortage>, StoreError> {
-        let held = self.catalog.read(catalog::totals)?.bytes.saturating_add(self.assembling()?);
+        let Assembling { bytes, promised } = self.assembling()?;
+        let held = self.catalog.read(catalog::totals)?.bytes.saturating_add(bytes);
         let size = held.saturating_add(length).saturating_sub(self.config.max_size);
-        let free = length.saturating_add(self.config.min_free_space).saturating_sub(self.free_space()?);
+        let wanted = length.saturating_add(promised).saturating_add(self.config.min_free_space);
+        let free = wanted.saturating_sub(self.free_space()?);
         let shortage = Shortage { bytes: size, limit: "cache.max_size" }
             .max(Shortage { bytes: free, limit: "cache.min_free_space" });
         Ok((shortage.bytes > 0).then_some(shortage))
@@ -172,15 +187,22 @@ impl Shared {
         Ok(removed)
     }
 
-    /// The bytes of all partial files, also those of other processes.
-    fn assembling(&self) -> Result<u64, StoreError> {
+    /// All partial files, also those of other processes.
+    fn assembling(&self) -> Result<Assembling, StoreError> {
         let folder = self.layout.partials();
         let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Assembling::default()),
             entries => entries.map_err(StoreError::io("listing", &folder))?,
         };
         // A file that is gone by the time we look at it takes no room.
-        Ok(entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum())
+        let mut assembling = Assembling::default();
+        for metadata in entries.flatten().filter_map(|entry| entry.metadata().ok()) {
+            let allocated = metadata.blocks().saturating_mul(BLOCK);
+            assembling.bytes = assembling.bytes.saturating_add(metadata.len());
+            assembling.promised =
+                assembling.promised.saturating_add(metadata.len().saturating_sub(allocated));
+        }
+        Ok(assembling)
     }
 
     /// The bytes that an unprivileged process may still write.

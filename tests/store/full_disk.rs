@@ -5,21 +5,38 @@ use std::process::Command;
 use super::*;
 use aptpeer::store::StoreError;
 
-/// A tmpfs of 8 MiB, unmounted in the end.
+/// A file system of 8 MiB, unmounted in the end.
 struct SmallDisk {
     folder: tempfile::TempDir,
+    _image: Option<tempfile::NamedTempFile>,
 }
 
 impl SmallDisk {
-    /// `None`, with the reason printed, where this process may not mount.
+    /// A tmpfs; `None`, with the reason printed, where this process may not mount.
     fn mount() -> Option<Self> {
+        Self::mounted(&["-t", "tmpfs", "-o", "size=8m", "none"], None)
+    }
+
+    /// An ext2, which cannot preallocate.
+    fn mount_ext2() -> Option<Self> {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(8 << 20).unwrap();
+        let made = Command::new("/sbin/mkfs.ext2").args(["-q", "-m", "0"]).arg(image.path()).status();
+        if !made.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: there is no mkfs.ext2");
+            return None;
+        }
+        let path = image.path().to_str().unwrap().to_owned();
+        Self::mounted(&["-o", "loop", &path], Some(image))
+    }
+
+    fn mounted(mount: &[&str], image: Option<tempfile::NamedTempFile>) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let mount = ["-t", "tmpfs", "-o", "size=8m", "none"];
         let status = Command::new("mount").args(mount).arg(folder.path()).status();
         if status.is_ok_and(|status| status.success()) {
-            return Some(Self { folder });
+            return Some(Self { folder, _image: image });
         }
-        eprintln!("skipped: mounting a tmpfs needs root and CAP_SYS_ADMIN");
+        eprintln!("skipped: mounting needs root and CAP_SYS_ADMIN");
         None
     }
 }
@@ -74,4 +91,27 @@ fn a_disk_filled_by_the_cache_makes_room_by_itself() {
     let stats = store.stats().unwrap();
     assert!((3..=6).contains(&stats.objects), "{stats:?}");
     assert!(store.contains(&last.unwrap()));
+}
+
+/// Nothing is written before the first byte comes, and what is promised to one object is not promised to another.
+#[test]
+fn a_disk_that_cannot_preallocate_keeps_the_room_it_promised() {
+    let Some(disk) = SmallDisk::mount_ext2() else { return };
+    let config = StoreConfig { path: disk.folder.path().to_owned(), max_size: u64::MAX, min_free_space: 0 };
+    let store = Store::open(config).unwrap();
+    let (first, second) = (sample(5 << 20, 1), sample(4 << 20, 2));
+    let free = store.stats().unwrap().free_space;
+    assert!(free > 6 << 20, "{free}");
+
+    let assembly = store.assemble(Sha256::of(&first), geometry(&first)).unwrap();
+    let left = store.stats().unwrap().free_space;
+    assert!(free - left < 1 << 20, "{free} free before, {left} after");
+    let refused = store.assemble(Sha256::of(&second), geometry(&second)).unwrap_err();
+    assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
+
+    assembly.write_at(0, &first).unwrap();
+    let refused = store.assemble(Sha256::of(&second), geometry(&second)).unwrap_err();
+    assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
+    drop(assembly);
+    store.assemble(Sha256::of(&second), geometry(&second)).unwrap().write_at(0, &second).unwrap();
 }

@@ -4,6 +4,7 @@
 //! others. What decides is pure and sits at the bottom; docs/architecture.md has the table of layers, and a test
 //! enforces it.
 
+pub mod causes;
 pub mod digest;
 
 pub mod debian;

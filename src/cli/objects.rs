@@ -1,11 +1,11 @@
 //! How stored objects and the store's errors are told, to people and to programs.
 
 use super::output::Failure;
+use crate::causes::Causes;
 use crate::clock;
 use crate::status::{rounded_bytes, rounded_time};
 use crate::store::{Entry, Origin, StoreError};
 use serde_json::{Value, json};
-use std::error::Error;
 use std::io;
 
 /// A line for people: digest, size, how long unused, and what is special.
@@ -47,12 +47,7 @@ pub(super) fn files(count: u64) -> String {
 
 /// An error with its causes, and what to do where we know.
 pub(super) fn explain(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
+    let text = Causes(error).to_string();
     match advice(error) {
         Some(advice) => format!("{text}; {advice}"),
         None => text,

@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 use self::listeners::Listeners;
 use self::record::Claim;
 pub use self::record::Record;
+use crate::causes::Causes;
 use crate::clock;
 use crate::config::{Prefer, Settings, Signatures, UpstreamProxy};
 use crate::discovery::{Discovery, Fixed};
@@ -54,7 +55,7 @@ pub enum DaemonError {
         source: io::Error,
     },
     /// The cache.
-    #[error("cannot open the cache in {path} (cache.path): {}", chain(.source))]
+    #[error("cannot open the cache in {path} (cache.path): {}", Causes(.source))]
     Store {
         /// Where.
         path: PathBuf,
@@ -340,15 +341,4 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         warn!(%error, "the limit on open files stays as it is");
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -14,6 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use crate::causes::Causes;
 use crate::digest::Sha256;
 use crate::pieces::{Geometry, PieceList, PieceSet, State};
 use crate::swarm::PeerFault;
@@ -265,7 +266,7 @@ async fn next_bytes(body: &mut Incoming) -> Result<Option<Bytes>, PeerError> {
             None => return Ok(None),
             Some(Err(error)) => {
                 let fault = if error.is_parse() { PeerFault::Rubbish } else { PeerFault::Short };
-                return Err(PeerError::new(fault, causes(&error)));
+                return Err(PeerError::new(fault, Causes(&error).to_string()));
             }
             Some(Ok(frame)) => {
                 // Trailers say nothing that is needed.
@@ -286,7 +287,7 @@ fn classify(error: &ClientError) -> PeerError {
     } else {
         PeerFault::Short
     };
-    PeerError::new(fault, causes(error))
+    PeerError::new(fault, Causes(error).to_string())
 }
 
 fn hyper_cause(error: &ClientError) -> Option<&hyper::Error> {
@@ -298,16 +299,4 @@ fn hyper_cause(error: &ClientError) -> Option<&hyper::Error> {
         cause = error.source();
     }
     None
-}
-
-/// The error with its causes.
-fn causes(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

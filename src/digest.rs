@@ -32,6 +32,30 @@ impl Sha256 {
     }
 }
 
+/// The name of an object in the BitTorrent DHT: the first 20 bytes of its SHA-256, as BEP 52 truncates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InfoHash([u8; 20]);
+
+impl InfoHash {
+    /// The name of these 20 bytes.
+    pub const fn new(bytes: [u8; 20]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 20] {
+        &self.0
+    }
+}
+
+impl From<Sha256> for InfoHash {
+    fn from(digest: Sha256) -> Self {
+        let mut bytes = [0; 20];
+        bytes.copy_from_slice(&digest.as_bytes()[..20]);
+        Self(bytes)
+    }
+}
+
 impl From<[u8; 32]> for Sha256 {
     fn from(bytes: [u8; 32]) -> Self {
         Self(bytes)

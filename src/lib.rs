@@ -4,6 +4,7 @@
 //! others. What decides is pure and sits at the bottom; docs/architecture.md has the table of layers, and a test
 //! enforces it.
 
+pub mod bencode;
 pub mod causes;
 pub mod digest;
 
@@ -11,6 +12,7 @@ pub mod debian;
 pub mod pieces;
 pub mod wire;
 
+pub mod dht;
 pub mod swarm;
 
 pub mod clock;

@@ -1,0 +1,10 @@
+//! A node of the BitTorrent Mainline DHT as a machine: datagrams and the time in, datagrams and findings out.
+//!
+//! BEP 5 (the protocol), BEP 32 (IPv6), BEP 42 (ids), BEP 43 (read-only nodes), BEP 44 (stored values).
+
+mod address;
+mod id;
+pub mod message;
+
+pub use address::{Contact, is_dialable, is_local};
+pub use id::{Distance, Id};

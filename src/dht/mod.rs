@@ -5,6 +5,9 @@
 mod address;
 mod id;
 pub mod message;
+#[allow(dead_code, reason = "until the node owns it")]
+mod responder;
 
 pub use address::{Contact, is_dialable, is_local};
 pub use id::{Distance, Id};
+pub use responder::{Counts, Limits};

@@ -3,8 +3,17 @@
 //! BEP 5 (the protocol), BEP 32 (IPv6), BEP 42 (ids), BEP 43 (read-only nodes), BEP 44 (stored values).
 
 mod address;
+mod event;
 mod id;
+mod item;
 pub mod message;
+mod node;
+#[allow(dead_code, reason = "until the node owns it")]
+mod responder;
 
 pub use address::{Contact, is_dialable, is_local};
+pub use event::{Ended, Event, Family, LookUp, NodeConfig, Status, Transmit, Urgency};
 pub use id::{Distance, Id};
+pub use item::Stored;
+pub use node::Node;
+pub use responder::{Counts, Limits};

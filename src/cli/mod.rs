@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 the work failed; 2 bad
 //! usage or bad configuration.
 
+mod bootstrap;
 mod cache;
 mod config;
 mod daemon;
@@ -43,6 +44,8 @@ struct Arguments {
 enum Command {
     /// Run the whole node: apt's proxy, the peers' server, the cache
     Daemon,
+    /// Run a node of the DHT that others enter the network by: no cache, no proxy, no apt
+    Bootstrap(bootstrap::Arguments),
     /// Fetch one file from peers and the mirror
     Get(get::Arguments),
     /// Look after the files that are kept
@@ -61,6 +64,7 @@ impl Command {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         match self {
             Self::Daemon => daemon::run(context),
+            Self::Bootstrap(arguments) => bootstrap::run(arguments, context),
             Self::Get(arguments) => get::run(&arguments, context),
             Self::Cache(arguments) => cache::run(&arguments, context),
             Self::Seed(action) => seed::run(&action, context),

@@ -2,12 +2,14 @@
 
 mod fixed;
 mod look_up;
+mod mainline;
 mod memory;
 
 use std::net::SocketAddr;
 
 pub use fixed::Fixed;
 pub use look_up::{Asked, Finder, Found, LookUp};
+pub use mainline::{Dht, DhtConfig, DhtStatus, Driver, Names};
 pub use memory::Memory;
 
 use crate::digest::Sha256;

@@ -13,18 +13,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::super::look_up::{Asked, Finder, Found};
-use super::super::{Provider};
+use super::super::Provider;
 use super::lane::Lane;
 use super::quest::{Quest, Step, read_head};
 use super::saved::Saved;
-use super::{Command, DhtConfig, DhtStatus, Names};
+use super::{Command, DhtConfig, DhtStatus, Names, WAITING};
 use crate::clock;
-use crate::dht::{Ended, Event, Family, Id, LookUp, Node, NodeConfig, Signer, Stored, Urgency, mutable_target};
+use crate::dht::{
+    Ended, Event, Family, Id, LookUp, Node, NodeConfig, OwnedItem, Signer, Urgency, mutable_target,
+};
 use crate::digest::{InfoHash, Sha256};
 use crate::metrics::Metrics;
 use crate::pieces::Geometry;
 use crate::swarm::PeerKind;
-use crate::wire::dht::{list_seed, listed_states};
+use crate::wire::{list_seed, listed_states};
 
 /// How often the status is told, and what nobody waits for any more is given up.
 const UPKEEP: Duration = Duration::from_secs(1);
@@ -43,7 +45,6 @@ const CHUNKS_AT_ONCE: usize = 4;
 const QUESTS: usize = 2;
 
 /// The task of the DHT; [`Driver::run`] is to be awaited by whoever owns it.
-#[derive(Debug)]
 pub struct Driver {
     lanes: Vec<Lane>,
     inbox: mpsc::Receiver<Command>,
@@ -51,10 +52,13 @@ pub struct Driver {
     bootstrap: Names,
     state: Option<PathBuf>,
     saved: Vec<SocketAddr>,
+    knows_a_way: bool,
     publishers: Vec<[u8; 32]>,
     metrics: Metrics,
     /// What each look-up of each lane is for.
     purposes: HashMap<(usize, LookUp), Purpose>,
+    /// What was asked before there was anybody to ask; at most [`WAITING`].
+    waiting: Vec<Command>,
     jobs: HashMap<u64, Job>,
     next_job: u64,
     resolving: JoinSet<Vec<SocketAddr>>,
@@ -114,7 +118,8 @@ impl Driver {
     ) -> Self {
         let now = clock::now();
         let saved = config.state.as_deref().and_then(Saved::read);
-        let id = saved.as_ref().map_or_else(|| Id::new(random()), |saved| saved.id);
+        let own = saved.as_ref().filter(|_| !config.read_only);
+        let id = own.map_or_else(|| Id::new(random()), |saved| saved.id);
         let lanes = config.sockets.into_iter().map(|socket| {
             let is_ipv6 = socket.local_addr().is_ok_and(|address| address.is_ipv6());
             let node = Node::new(
@@ -135,12 +140,14 @@ impl Driver {
             lanes: lanes.collect(),
             inbox,
             publish,
+            state: config.state.filter(|_| !config.read_only),
+            knows_a_way: !config.bootstrap.is_empty() || saved.is_some(),
             bootstrap: config.bootstrap,
-            state: config.state,
             saved: saved.map(|saved| saved.nodes).unwrap_or_default(),
             publishers: config.publishers,
             metrics: config.metrics,
             purposes: HashMap::new(),
+            waiting: Vec::new(),
             jobs: HashMap::new(),
             next_job: 0,
             resolving: JoinSet::new(),
@@ -185,6 +192,9 @@ impl Driver {
                 self.handle_event(at, event, now);
             }
         }
+        if !self.waiting.is_empty() && !self.is_lost() {
+            std::mem::take(&mut self.waiting).into_iter().for_each(|command| self.carry_out(command));
+        }
         if now >= self.upkeep_at {
             self.upkeep_at = now + UPKEEP;
             self.give_up_unwanted();
@@ -203,13 +213,21 @@ impl Driver {
     }
 
     fn handle_command(&mut self, command: Command) {
+        if self.is_lost() && self.waiting.len() < WAITING {
+            self.waiting.push(command);
+        } else {
+            self.carry_out(command);
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
         let now = clock::now();
         match command {
             Command::LookUp(asked) => self.look_up_object(asked, now),
             Command::FindPeers { info_hash, found } => {
                 let job = self.new_job(Wanted::Peers(found), now);
                 self.start(job, Part::Peers, |node, now| {
-                    node.find_peers(info_hash.into(), Urgency::Foreground, now)
+                    node.find_peers(info_hash.into(), Urgency::Now, now)
                 });
             }
             Command::Announce { info_hash, port, done } => {
@@ -228,23 +246,23 @@ impl Driver {
         let Asked { object, geometry, finder } = asked;
         let job = self.new_job(Wanted::Object { geometry, finder, quests: Vec::new() }, now);
         let info_hash = InfoHash::from(object);
-        self.start(job, Part::Peers, |node, now| node.find_peers(info_hash.into(), Urgency::Foreground, now));
+        self.start(job, Part::Peers, |node, now| node.find_peers(info_hash.into(), Urgency::Now, now));
         if listed_states(geometry.length()).is_none() {
             return;
         }
         for (target, salt, signed) in self.heads(&object) {
             self.start(job, Part::Head { signed }, |node, now| {
-                node.find_item(target, salt.clone(), Urgency::Foreground, now)
+                node.find_item(target, salt.clone(), Urgency::Now, now)
             });
         }
     }
 
     /// Where heads of an object's list are: under the key that everybody can derive, and under those of publishers.
     fn heads(&self, object: &Sha256) -> Vec<(Id, Vec<u8>, bool)> {
-        let own = Signer::from_seed(&list_seed(object)).map(|signer| signer.public_key());
+        let own = Signer::from_seed(&list_seed(object)).map(|signer| signer.target(b""));
         let salt = object.as_bytes().to_vec();
         let signed = self.publishers.iter().map(|key| (mutable_target(key, &salt), salt.clone(), true));
-        own.into_iter().map(|key| (mutable_target(&key, b""), Vec::new(), false)).chain(signed).collect()
+        own.into_iter().map(|target| (target, Vec::new(), false)).chain(signed).collect()
     }
 
     fn new_job(&mut self, want: Wanted, now: Instant) -> u64 {
@@ -277,14 +295,16 @@ impl Driver {
         match event {
             Event::Peers { look_up, peers } => {
                 let job = self.purposes.get(&(lane, look_up)).and_then(|purpose| self.jobs.get(&purpose.job));
-                job.inspect(|job| hand_on_peers(job, peers));
+                if let Some(job) = job {
+                    hand_on_peers(job, peers);
+                }
             }
             Event::Item { look_up, item } => self.handle_item(lane, look_up, &item),
             Event::Ended { look_up, outcome } => self.handle_ended(lane, look_up, outcome, now),
         }
     }
 
-    fn handle_item(&mut self, lane: usize, look_up: LookUp, item: &Stored) {
+    fn handle_item(&mut self, lane: usize, look_up: LookUp, item: &OwnedItem) {
         let Some(Purpose { job, part }) = self.purposes.get(&(lane, look_up)).copied() else { return };
         let Some(Job { want: Wanted::Object { geometry, finder, quests }, .. }) = self.jobs.get_mut(&job) else {
             return;
@@ -319,7 +339,7 @@ impl Driver {
         let Some(Job { want: Wanted::Object { quests, .. }, .. }) = self.jobs.get_mut(&job) else { return };
         let Some((index, target)) = quests.get_mut(quest).and_then(Quest::next_chunk) else { return };
         self.start_on(lane, job, Part::Chunk { quest, index }, &mut |node, now| {
-            node.find_item(Id::new(target), Vec::new(), Urgency::Foreground, now)
+            node.find_item(Id::new(target), Vec::new(), Urgency::Now, now)
         });
     }
 
@@ -327,7 +347,7 @@ impl Driver {
         let Some(purpose) = self.purposes.get(&(lane, look_up)) else { return };
         if let Some(job) = self.jobs.get_mut(&purpose.job) {
             match &mut job.want {
-                Wanted::Done { sum, .. } => sum.add(&outcome),
+                Wanted::Done { sum, .. } => add(sum, &outcome),
                 _ if matches!(purpose.part, Part::Peers) => {
                     self.metrics.dht_looked_up(now.saturating_duration_since(job.began));
                 }
@@ -354,7 +374,13 @@ impl Driver {
         }
     }
 
+    /// Whether there is nobody to ask yet, or any more.
+    fn is_lost(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.node.status().good_nodes == 0)
+    }
+
     fn give_up_unwanted(&mut self) {
+        self.waiting.retain(|command| !command.is_given_up());
         self.jobs.retain(|_, job| !job.want.is_given_up());
         let jobs = &self.jobs;
         let lanes = &mut self.lanes;
@@ -402,7 +428,10 @@ impl Driver {
             told.known_nodes += status.known_nodes;
             told.external = told.external.or(status.external);
             told.ids.push(status.id);
-            told.stored = told.stored.plus(&status.stored);
+            told.stored.info_hashes += status.stored.info_hashes;
+            told.stored.peers += status.stored.peers;
+            told.stored.items += status.stored.items;
+            told.stored.bytes += status.stored.bytes;
             told.datagrams[0] += lane.received;
             told.datagrams[1] += lane.sent;
             told.datagrams[2] += status.rubbish;
@@ -423,7 +452,7 @@ impl Driver {
         if good_nodes > 0 {
             return None;
         }
-        let what = if self.bootstrap.is_empty() && self.saved.is_empty() {
+        let what = if !self.knows_a_way {
             "a node to enter the network by: dht.bootstrap is empty, and no node of an earlier run is known"
         } else if self.resolved_none {
             "the names in dht.bootstrap to resolve: is there a network, does DNS work?"
@@ -450,6 +479,15 @@ impl Driver {
             warn!(folder = %folder.display(), %error, "the DHT's nodes cannot be saved (state.path)");
         }
     }
+}
+
+/// What both address families came to together.
+const fn add(sum: &mut Ended, more: &Ended) {
+    sum.asked += more.asked;
+    sum.answered += more.answered;
+    sum.stored += more.stored;
+    sum.datagrams += more.datagrams;
+    sum.peers += more.peers;
 }
 
 fn hand_on_peers(job: &Job, peers: Vec<SocketAddr>) {

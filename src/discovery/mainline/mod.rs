@@ -9,7 +9,7 @@ mod names;
 mod quest;
 mod saved;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +19,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::driver::Driver;
 pub use self::names::Names;
-pub use self::saved::SAVED_NODES;
 use super::look_up::{Asked, LookUp};
 use super::{Discovery, Provider};
-use crate::dht::{Ended, Id, Limits, Stored};
+use crate::dht::{Counts, Ended, Id, Limits, OwnedItem};
 use crate::digest::{InfoHash, Sha256};
 use crate::metrics::Metrics;
 use crate::pieces::Geometry;
@@ -34,15 +33,15 @@ const WAITING: usize = 64;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// How a node of ours stands in the DHT.
-#[derive(Debug)]
 pub struct DhtConfig {
     /// Bound sockets, at most one for each address family.
     pub sockets: Vec<UdpSocket>,
     /// Where to enter the network when no saved node answers.
     pub bootstrap: Names,
-    /// Where the node's id and its good nodes are kept; `None` keeps nothing.
+    /// The directory where the node's id and its good nodes are kept. A read-only node enters the network by what it
+    /// finds there, and writes nothing.
     pub state: Option<PathBuf>,
-    /// Ask, and answer nobody (BEP 43): for a command that works once.
+    /// Ask, and answer nobody (BEP 43), under an id of its own: for a command that works once.
     pub read_only: bool,
     /// Whether nodes and peers at private addresses count.
     pub allow_local: bool,
@@ -64,13 +63,13 @@ pub struct DhtStatus {
     /// Nodes that are known.
     pub known_nodes: usize,
     /// Our address as others see it.
-    pub external: Option<SocketAddr>,
+    pub external: Option<IpAddr>,
     /// Our ids.
     pub ids: Vec<Id>,
     /// What we wait for before it can work, in words for the person in charge; `None` when it works.
     pub waiting_for: Option<String>,
     /// Peers, info-hashes and values that are kept for others.
-    pub stored: crate::dht::Counts,
+    pub stored: Counts,
     /// Datagrams received and sent, and those received that nobody could read.
     pub datagrams: [u64; 3],
 }
@@ -88,7 +87,17 @@ enum Command {
     LookUp(Asked),
     FindPeers { info_hash: InfoHash, found: mpsc::Sender<Vec<SocketAddr>> },
     Announce { info_hash: InfoHash, port: u16, done: oneshot::Sender<Ended> },
-    Store { item: Stored, done: oneshot::Sender<Ended> },
+    Store { item: OwnedItem, done: oneshot::Sender<Ended> },
+}
+
+impl Command {
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::LookUp(asked) => asked.finder.is_cancelled(),
+            Self::FindPeers { found, .. } => found.is_closed(),
+            Self::Announce { done, .. } | Self::Store { done, .. } => done.is_closed(),
+        }
+    }
 }
 
 impl Dht {
@@ -114,7 +123,7 @@ impl Dht {
     }
 
     /// Stores a value of BEP 44. `None` as for [`Dht::announce`].
-    pub async fn store(&self, item: Stored) -> Option<Ended> {
+    pub async fn store(&self, item: OwnedItem) -> Option<Ended> {
         self.ask(|done| Command::Store { item, done }).await
     }
 

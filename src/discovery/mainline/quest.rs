@@ -1,7 +1,7 @@
 //! Gathering one piece list that is spread over several values of the DHT.
 
 use crate::pieces::{Geometry, PieceList, State};
-use crate::wire::dht::{ListHead, ListProblem, chunk_states};
+use crate::wire::{ListHead, ListProblem, chunk_states};
 
 /// What a head is good for.
 pub(super) enum Step {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::dht::Id;
 
 /// The name of the file in the state directory.
-pub const SAVED_NODES: &str = "dht.json";
+const SAVED_NODES: &str = "dht.json";
 
 /// The most that is read of the file; it has some 10 KiB.
 const LONGEST: u64 = 1 << 20;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::id::Id;
-use super::item::Stored;
+use super::item::OwnedItem;
 use super::responder::{Counts, Limits};
 
 /// The kind of addresses that a node speaks to: IPv4 and IPv6 are networks of their own (BEP 32), with a node in each.
@@ -81,7 +81,7 @@ pub enum Event {
         /// Of [`find_item`](super::Node::find_item).
         look_up: LookUp,
         /// The value.
-        item: Stored,
+        item: OwnedItem,
     },
     /// The look-up is over; nothing more is said of it.
     Ended {

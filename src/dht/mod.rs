@@ -6,14 +6,26 @@ mod address;
 mod event;
 mod id;
 mod item;
+#[allow(dead_code, reason = "until the node owns it")]
+mod items;
+#[allow(dead_code, reason = "until the node owns it")]
+mod limiter;
 pub mod message;
 mod node;
 #[allow(dead_code, reason = "until the node owns it")]
+mod peers;
+#[allow(dead_code, reason = "until the node owns it")]
+mod prefix;
+#[allow(dead_code, reason = "until the node owns it")]
 mod responder;
+#[allow(dead_code, reason = "until the node owns it")]
+mod shelf;
+#[allow(dead_code, reason = "until the node owns it")]
+mod token;
 
 pub use address::{Contact, is_dialable, is_local};
 pub use event::{Ended, Event, Family, LookUp, NodeConfig, Status, Transmit, Urgency};
 pub use id::{Distance, Id};
-pub use item::Stored;
+pub use item::{ItemError, OwnedItem, Signer, immutable_target, mutable_target};
 pub use node::Node;
 pub use responder::{Counts, Limits};

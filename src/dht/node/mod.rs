@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::address::Contact;
 use super::event::{Event, LookUp, NodeConfig, Status, Transmit, Urgency};
 use super::id::Id;
-use super::item::Stored;
+use super::item::OwnedItem;
 
 /// A node of the DHT, in one address family.
 ///
@@ -67,7 +67,7 @@ impl Node {
     }
 
     /// Stores a value (BEP 44) with the 8 nodes closest to its target. In the background.
-    pub fn store_item(&mut self, item: Stored, now: Instant) -> LookUp {
+    pub fn store_item(&mut self, item: OwnedItem, now: Instant) -> LookUp {
         LookUp(0)
     }
 

@@ -8,11 +8,16 @@ mod cache;
 mod config;
 mod daemon;
 mod get;
+mod keygen;
 mod logging;
 mod objects;
 mod output;
+#[cfg_attr(not(test), expect(dead_code, reason = "no command until the DHT takes what it makes"))]
+mod publish;
+mod publisher;
 mod seed;
 mod version;
+mod walk;
 
 use crate::config::{Loaded, Log, LogFormat, LogLevel, Settings, Surroundings, Typed, load};
 use crate::store::{Store, StoreConfig};
@@ -53,6 +58,8 @@ enum Command {
     /// Offer local files to other peers
     #[command(subcommand)]
     Seed(seed::Action),
+    /// Make a key to publish signed piece lists with
+    Keygen(keygen::Arguments),
     /// Show, check or begin a configuration
     #[command(subcommand)]
     Config(config::Action),
@@ -68,6 +75,7 @@ impl Command {
             Self::Get(arguments) => get::run(&arguments, context),
             Self::Cache(arguments) => cache::run(&arguments, context),
             Self::Seed(action) => seed::run(&action, context),
+            Self::Keygen(arguments) => keygen::run(&arguments, context),
             Self::Config(action) => config::run(&action, context),
             Self::Version(arguments) => version::run(&arguments, context),
         }

@@ -42,7 +42,7 @@ impl BootstrapNode {
         let sockets = listeners::udp(&settings.network.listen)?;
         let record = Record::of_bootstrap(&status, &sockets);
         let (dht, driver) =
-            dht::open(&settings, sockets, Role::Bootstrap, &metrics).ok_or(DaemonError::Nowhere)?;
+            dht::open(&settings, sockets, Role::Bootstrap, &metrics)?.ok_or(DaemonError::Nowhere)?;
         Ok(Self { claim, settings, record, status, dht, driver, metrics })
     }
 

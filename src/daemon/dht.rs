@@ -2,6 +2,7 @@
 
 use tokio::net::UdpSocket;
 
+use super::DaemonError;
 use crate::config::Settings;
 use crate::dht::Limits;
 use crate::discovery::{Dht, DhtConfig, Driver, Names};
@@ -24,11 +25,11 @@ pub(super) fn open(
     sockets: Vec<UdpSocket>,
     role: Role,
     metrics: &Metrics,
-) -> Option<(Dht, Driver)> {
+) -> Result<Option<(Dht, Driver)>, DaemonError> {
     if sockets.is_empty() {
-        return None;
+        return Ok(None);
     }
-    Some(Dht::new(DhtConfig {
+    let config = DhtConfig {
         sockets,
         bootstrap: Names::new(settings.dht.bootstrap.iter().map(ToString::to_string).collect()),
         state: Some(settings.state.path.clone()),
@@ -38,5 +39,6 @@ pub(super) fn open(
         limits: if role == Role::Bootstrap { Limits::bootstrap() } else { Limits::daemon() },
         publishers: settings.dht.publishers.iter().map(|key| *key.as_bytes()).collect(),
         metrics: metrics.clone(),
-    }))
+    };
+    Dht::new(config).map(Some).map_err(DaemonError::Dht)
 }

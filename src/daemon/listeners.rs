@@ -95,10 +95,7 @@ fn skip_missing_ipv6<T>(
 }
 
 /// Peers and the DHT on one port number: who finds us by the one finds us by the other.
-fn bind_both(
-    address: SocketAddr,
-    with_dht: bool,
-) -> Result<(TcpListener, Option<UdpSocket>), DaemonError> {
+fn bind_both(address: SocketAddr, with_dht: bool) -> Result<(TcpListener, Option<UdpSocket>), DaemonError> {
     let mut tries = 0;
     loop {
         tries += 1;

@@ -80,6 +80,9 @@ pub enum DaemonError {
     /// A node without an address.
     #[error("network.listen is empty: a bootstrap node needs an address to be reached at")]
     Nowhere,
+    /// The DHT.
+    #[error("cannot start the DHT (dht.enabled): {0}")]
+    Dht(#[source] io::Error),
     /// The mirror client.
     #[error(transparent)]
     Mirror(#[from] MirrorConfigError),
@@ -119,7 +122,7 @@ impl Node {
         let record = Record::new(&listeners);
         let sockets = std::mem::take(&mut listeners.dht);
         let role = if listeners.peers.is_empty() { Role::Client } else { Role::Daemon };
-        let dht = dht::open(&settings, sockets, role, &metrics);
+        let dht = dht::open(&settings, sockets, role, &metrics)?;
         let mirror = Mirror::new(mirror_config(&settings, listeners.all()))?;
         let index = open_index(&settings, &store);
         let fixed = Arc::new(Fixed::new(settings.network.peers.iter().map(ToString::to_string).collect()));
@@ -194,7 +197,8 @@ impl Node {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
         }
         let page = {
-            let status = StatusSite { metrics: metrics.clone(), store: Some(store.clone()), dht: dht.clone() };
+            let status =
+                StatusSite { metrics: metrics.clone(), store: Some(store.clone()), dht: dht.clone() };
             Box::new(move || into_response(status.page("/")))
         };
         let proxy_config = ProxyConfig { allow_clients: settings.proxy.allow_clients.clone() };
@@ -259,13 +263,12 @@ pub fn dht_client(settings: &Settings, metrics: &Metrics) -> Option<(Dht, Driver
     if !listeners::takes_part(settings) {
         return None;
     }
-    match listeners::unannounced() {
-        Ok(sockets) => dht::open(settings, sockets, Role::Client, metrics),
-        Err(error) => {
-            warn!(%error, "going on without the DHT");
-            None
-        }
-    }
+    let opened =
+        listeners::unannounced().and_then(|sockets| dht::open(settings, sockets, Role::Client, metrics));
+    opened.unwrap_or_else(|error| {
+        warn!(%error, "going on without the DHT");
+        None
+    })
 }
 
 /// What apt's own lists say, read now; nothing where `mirrors.lists_dir` is off.

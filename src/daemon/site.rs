@@ -68,4 +68,3 @@ pub(super) fn into_response(page: Page) -> Response<Body> {
     }
     response
 }
-

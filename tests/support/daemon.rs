@@ -153,7 +153,12 @@ impl Daemon {
         }
         let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
         let mut command = Command::new(&self.setup.program);
-        command.arg(self.setup.command).arg("--config").arg(&config).stdout(log.try_clone().unwrap()).stderr(log);
+        command
+            .arg(self.setup.command)
+            .arg("--config")
+            .arg(&config)
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("APTPEER_")) {
             command.env_remove(name);
         }

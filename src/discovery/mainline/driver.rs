@@ -1,6 +1,7 @@
 //! The task behind the handle: sockets, time, names and the saved file for the machines; answers for those who asked.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::super::look_up::{Asked, Finder, Found};
 use super::super::Provider;
+use super::super::look_up::{Asked, Finder, Found};
 use super::lane::Lane;
 use super::quest::{Quest, Step, read_head};
 use super::saved::Saved;
@@ -115,18 +116,18 @@ impl Driver {
         config: DhtConfig,
         inbox: mpsc::Receiver<Command>,
         publish: watch::Sender<Arc<DhtStatus>>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let now = clock::now();
         let saved = config.state.as_deref().and_then(Saved::read);
         let own = saved.as_ref().filter(|_| !config.read_only);
-        let id = own.map_or_else(|| Id::new(random()), |saved| saved.id);
+        let id = own.map_or_else(|| random().map(Id::new), |saved| Ok(saved.id))?;
         let lanes = config.sockets.into_iter().map(|socket| {
-            let is_ipv6 = socket.local_addr().is_ok_and(|address| address.is_ipv6());
+            let is_ipv6 = socket.local_addr()?.is_ipv6();
             let node = Node::new(
                 NodeConfig {
                     id,
                     family: if is_ipv6 { Family::V6 } else { Family::V4 },
-                    seed: random(),
+                    seed: random()?,
                     read_only: config.read_only,
                     allow_local: config.allow_local,
                     background_rate: config.background_rate,
@@ -134,10 +135,10 @@ impl Driver {
                 },
                 now,
             );
-            Lane::new(socket, node)
+            Ok(Lane::new(socket, node))
         });
-        Self {
-            lanes: lanes.collect(),
+        Ok(Self {
+            lanes: lanes.collect::<io::Result<_>>()?,
             inbox,
             publish,
             state: config.state.filter(|_| !config.read_only),
@@ -156,7 +157,7 @@ impl Driver {
             resolved_none: false,
             upkeep_at: now,
             save_at: now + SAVE,
-        }
+        })
     }
 
     /// Takes part in the DHT until `shutdown`, then saves what it knows.
@@ -306,7 +307,8 @@ impl Driver {
 
     fn handle_item(&mut self, lane: usize, look_up: LookUp, item: &OwnedItem) {
         let Some(Purpose { job, part }) = self.purposes.get(&(lane, look_up)).copied() else { return };
-        let Some(Job { want: Wanted::Object { geometry, finder, quests }, .. }) = self.jobs.get_mut(&job) else {
+        let Some(Job { want: Wanted::Object { geometry, finder, quests }, .. }) = self.jobs.get_mut(&job)
+        else {
             return;
         };
         match part {
@@ -518,11 +520,9 @@ async fn receive(lanes: &mut [Lane]) {
     .await;
 }
 
-/// Random bytes of the system. Where it has none we go on with what cannot be guessed from outside either.
-fn random<const N: usize>() -> [u8; N] {
+/// Random bytes of the system.
+fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
-    if SystemRandom::new().fill(&mut bytes).is_err() {
-        warn!("the system gives no random bytes");
-    }
-    bytes
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    Ok(bytes)
 }

@@ -1,8 +1,7 @@
 //! One address family: its socket and its machine.
 
-use std::io;
 use std::net::SocketAddr;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::ReadBuf;
@@ -53,7 +52,7 @@ impl Lane {
                     return Poll::Ready(());
                 }
                 Poll::Pending if taken > 0 => return Poll::Ready(()),
-                Poll::Pending => ready!(Poll::Pending),
+                Poll::Pending => return Poll::Pending,
             }
         }
         Poll::Ready(())
@@ -80,10 +79,6 @@ impl Lane {
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.deaf_until = self.deaf_until.filter(|until| now < *until);
         self.node.handle_timeout(now);
-    }
-
-    pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
     }
 }
 

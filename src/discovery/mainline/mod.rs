@@ -9,6 +9,7 @@ mod names;
 mod quest;
 mod saved;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -102,10 +103,13 @@ impl Command {
 
 impl Dht {
     /// A node and the task that runs it. Nothing happens before [`Driver::run`].
-    pub fn new(config: DhtConfig) -> (Self, Driver) {
+    ///
+    /// # Errors
+    /// Where the system gives no random bytes, or a socket has no address.
+    pub fn new(config: DhtConfig) -> io::Result<(Self, Driver)> {
         let (commands, inbox) = mpsc::channel(WAITING);
         let (publish, status) = watch::channel(Arc::default());
-        (Self { commands, status }, Driver::new(config, inbox, publish))
+        Ok((Self { commands, status }, Driver::new(config, inbox, publish)?))
     }
 
     /// Peers of an info-hash, a few at a time as the network answers; the look-up ends with the stream, or when it is

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 pub use fixed::Fixed;
 pub use look_up::{Asked, Finder, Found, LookUp};
-pub use mainline::{Dht, DhtConfig, DhtStatus, Driver, Names};
+pub use mainline::{Dht, DhtConfig, DhtStatus, Driver, Names, list_items};
 pub use memory::Memory;
 
 use crate::digest::Sha256;

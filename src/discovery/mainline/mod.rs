@@ -5,6 +5,7 @@
 
 mod driver;
 mod lane;
+mod list;
 mod names;
 mod quest;
 mod saved;
@@ -19,6 +20,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::driver::Driver;
+pub use self::list::list_items;
 pub use self::names::Names;
 use super::look_up::{Asked, LookUp};
 use super::{Discovery, Provider};

@@ -165,7 +165,12 @@ impl Job<'_> {
             self.client.clone(),
             vec![Arc::new(Memory::new(self.providers.clone())) as Arc<dyn Discovery>],
             Metrics::new(clock::now()),
-            DownloadsConfig { max_pieces: pieces(self.settings), prefer: Prefer::Speed },
+            DownloadsConfig {
+                max_pieces: pieces(self.settings),
+                prefer: Prefer::Speed,
+                allow_private_peers: self.settings.network.allow_private_peers,
+                own_addresses: Vec::new(),
+            },
         );
         let id = want.id;
         let absurd = |error| Setback::Fruitless(Failure::Work(format!("{id}: {error}")));

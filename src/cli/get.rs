@@ -230,7 +230,12 @@ impl Job<'_> {
             self.client.clone(),
             self.discovery(),
             self.metrics.clone(),
-            DownloadsConfig { max_pieces: pieces(self.settings), prefer: Prefer::Speed },
+            DownloadsConfig {
+                max_pieces: pieces(self.settings),
+                prefer: Prefer::Speed,
+                allow_private_peers: self.settings.network.allow_private_peers,
+                own_addresses: Vec::new(),
+            },
         );
         let id = want.id;
         let absurd = |error| Setback::Fruitless(Failure::Work(format!("{id}: {error}")));

@@ -136,6 +136,8 @@ impl Node {
                 Prefer::Speed => swarm::Prefer::Speed,
                 Prefer::Offload => swarm::Prefer::Offload,
             },
+            allow_private_peers: settings.network.allow_private_peers,
+            own_addresses: listeners.peers.iter().filter_map(|peer| peer.local_addr().ok()).collect(),
         };
         let downloads = Downloads::new(
             store.clone(),

@@ -1,5 +1,7 @@
 //! A look-up: what it finds, and the two ends of the queue that carries it.
 
+use std::task::{Context, Poll};
+
 use tokio::sync::mpsc;
 
 use super::Provider;
@@ -57,6 +59,11 @@ impl LookUp {
     /// What is found next; `None` once the look-up has ended. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<Found> {
         self.found.recv().await
+    }
+
+    /// The same for whoever waits for several.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Found>> {
+        self.found.poll_recv(context)
     }
 }
 

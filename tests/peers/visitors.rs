@@ -46,6 +46,13 @@ fn check_visitors(daemon: &Daemon, bittorrent: u64, tls: u64, http: u64, other: 
     assert!(counted.is_some(), "{:?} instead of {wanted:?}", visitors(daemon));
 }
 
+/// A daemon that has said all that it says at its start.
+fn daemon() -> Daemon {
+    let daemon = Setup::new().start();
+    daemon.wait_for_log("the cache is in order");
+    daemon
+}
+
 /// The lines of the log that are not for debugging.
 fn spoken(daemon: &Daemon) -> Vec<String> {
     let log = daemon.log();
@@ -67,7 +74,7 @@ fn is_sent_away(address: SocketAddr, words: &[u8]) -> String {
 
 #[test]
 fn strangers_are_sent_away_counted_and_not_logged() {
-    let daemon = Setup::new().start();
+    let daemon = daemon();
     let before = spoken(&daemon);
     let mut encrypted = noise(41, 96 + 300);
     encrypted[0] = 0xe1; // Random bytes could, rarely, look like a method.
@@ -89,7 +96,7 @@ fn strangers_are_sent_away_counted_and_not_logged() {
 
 #[test]
 fn crawlers_get_short_answers_and_count_once_each() {
-    let daemon = Setup::new().start();
+    let daemon = daemon();
     let before = spoken(&daemon);
     for (target, status) in [("/", 200), ("/favicon.ico", 404), ("/robots.txt", 404), ("/announce?x", 404)] {
         let answer = request(daemon.peer(), "GET", target, &[("User-Agent", "crawler")]);
@@ -109,7 +116,7 @@ fn crawlers_get_short_answers_and_count_once_each() {
 
 #[test]
 fn a_peer_is_no_visitor() {
-    let daemon = Setup::new().start();
+    let daemon = daemon();
     let hash = format!("/hash/{}", Sha256::of(b"not held"));
     assert_eq!(get(daemon.peer(), &hash).status, 404);
     assert_eq!(get(daemon.peer(), &format!("{hash}/pieces")).status, 404);
@@ -133,7 +140,7 @@ fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
 
 #[test]
 fn a_thousand_that_say_nothing_or_one_byte_a_second_are_gone_in_time() {
-    let daemon = Setup::new().start();
+    let daemon = daemon();
     let before = spoken(&daemon);
     let started = Instant::now();
     // From ten addresses: one of them alone would be turned away.

@@ -42,6 +42,19 @@ pub enum VerificationFailure {
     Signature,
 }
 
+/// Who came to the peer port and asked for nothing that it serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Visitor {
+    /// A BitTorrent client, by its plain handshake.
+    BitTorrent,
+    /// Somebody who begins TLS.
+    Tls,
+    /// HTTP for something else: a browser, a crawler, a scanner.
+    Http,
+    /// Anything else, encrypted BitTorrent included, and whoever says nothing.
+    Other,
+}
+
 impl Source {
     const ALL: [Self; 3] = [Self::Peer, Self::Mirror, Self::Cache];
 
@@ -67,6 +80,26 @@ impl VerificationFailure {
             Self::Stored => "stored",
             Self::Signature => "signature",
         }
+    }
+}
+
+impl Visitor {
+    const ALL: [Self; 4] = [Self::BitTorrent, Self::Tls, Self::Http, Self::Other];
+
+    /// The value of the label `kind`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BitTorrent => "bittorrent",
+            Self::Tls => "tls",
+            Self::Http => "http",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl EncodeLabelValue for Visitor {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.as_str().encode(encoder)
     }
 }
 
@@ -96,6 +129,7 @@ struct Series {
     cache_hits: Counter,
     cache_misses: Counter,
     verification_failures: Family<ByReason, Counter>,
+    visitors: Family<ByKind, Counter>,
     connected_peers: Gauge,
     routing_table_size: Gauge,
     cache_size_bytes: Gauge,
@@ -116,6 +150,11 @@ struct BySource {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
     reason: VerificationFailure,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    kind: Visitor,
 }
 
 impl Metrics {
@@ -151,6 +190,11 @@ impl Metrics {
                 "verification_failures",
                 "Times that bytes were found wrong",
             ),
+            visitors: family(
+                &mut registry,
+                "visitors",
+                "Connections to the peer port that asked for nothing it serves",
+            ),
             connected_peers: gauge(&mut registry, "connected_peers", "Peers that answer us now"),
             routing_table_size: gauge(&mut registry, "routing_table_size", "Nodes in the DHT routing table"),
             cache_size_bytes: gauge(&mut registry, "cache_size_bytes", "Bytes of all stored objects"),
@@ -183,6 +227,9 @@ impl Metrics {
         }
         for reason in VerificationFailure::ALL {
             let _ = series.verification_failures.get_or_create(&ByReason { reason });
+        }
+        for kind in Visitor::ALL {
+            let _ = series.visitors.get_or_create(&ByKind { kind });
         }
         Self(Arc::new(series))
     }
@@ -220,6 +267,11 @@ impl Metrics {
     /// Bytes were found wrong.
     pub fn verification_failed(&self, reason: VerificationFailure) {
         self.0.verification_failures.get_or_create(&ByReason { reason }).inc();
+    }
+
+    /// A connection to the peer port ended that asked for nothing it serves.
+    pub fn visitor_left(&self, kind: Visitor) {
+        self.0.visitors.get_or_create(&ByKind { kind }).inc();
     }
 
     /// How many peers answer us now.
@@ -420,6 +472,8 @@ mod tests {
             "aptpeer_cache_misses_total 0",
             "aptpeer_verification_failures_total{reason=\"piece\"} 0",
             "aptpeer_verification_failures_total{reason=\"signature\"} 0",
+            "aptpeer_visitors_total{kind=\"bittorrent\"} 0",
+            "aptpeer_visitors_total{kind=\"other\"} 0",
             "aptpeer_connected_peers 0",
             "aptpeer_routing_table_size 0",
             "aptpeer_cache_size_bytes 0",

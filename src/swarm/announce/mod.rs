@@ -218,6 +218,14 @@ impl Schedule {
         }
     }
 
+    /// An announce that was to start did not, because its object turned out to be gone: no failure, and it cost nothing.
+    pub fn handle_skipped(&mut self, id: &Sha256) {
+        self.handle_gone(id);
+        let Some(at) = self.in_flight.iter().position(|(flying, _)| flying == id) else { return };
+        let (_, reserved) = self.in_flight.swap_remove(at);
+        self.next_start = self.next_start.checked_sub(self.time_for(reserved)).unwrap_or(self.next_start);
+    }
+
     /// The announce to start now, if it is time for one. To be called until it gives none.
     pub fn poll_start(&mut self, now: Instant) -> Option<Start> {
         let seconds_now = self.seconds(now);

@@ -1,10 +1,9 @@
 //! What goes into a node besides datagrams, and what comes out of it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
 
 use super::id::Id;
-use super::item::Stored;
+use super::item::OwnedItem;
 use super::responder::{Counts, Limits};
 
 /// The kind of addresses that a node speaks to: IPv4 and IPv6 are networks of their own (BEP 32), with a node in each.
@@ -81,7 +80,7 @@ pub enum Event {
         /// Of [`find_item`](super::Node::find_item).
         look_up: LookUp,
         /// The value.
-        item: Stored,
+        item: OwnedItem,
     },
     /// The look-up is over; nothing more is said of it.
     Ended {
@@ -90,6 +89,17 @@ pub enum Event {
         /// What it came to.
         outcome: Ended,
     },
+}
+
+impl Event {
+    /// What it is about.
+    pub const fn look_up(&self) -> LookUp {
+        match self {
+            Self::Peers { look_up, .. } | Self::Item { look_up, .. } | Self::Ended { look_up, .. } => {
+                *look_up
+            }
+        }
+    }
 }
 
 /// What a look-up came to.
@@ -132,9 +142,4 @@ pub struct Status {
     pub rubbish: u64,
     /// Of those that came in: not even looked at, for the sender or all together sent too many.
     pub refused: u64,
-}
-
-/// When something is due: the earlier of two times that may not be set.
-pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    a.into_iter().chain(b).min()
 }

@@ -3,17 +3,24 @@
 //! BEP 5 (the protocol), BEP 32 (IPv6), BEP 42 (ids), BEP 43 (read-only nodes), BEP 44 (stored values).
 
 mod address;
+mod budget;
 mod event;
 mod id;
 mod item;
+mod lookup;
 pub mod message;
 mod node;
-#[allow(dead_code, reason = "until the node owns it")]
+mod prefix;
+mod queries;
+mod random;
+mod remembered;
 mod responder;
+mod table;
+mod votes;
 
 pub use address::{Contact, is_dialable, is_local};
 pub use event::{Ended, Event, Family, LookUp, NodeConfig, Status, Transmit, Urgency};
 pub use id::{Distance, Id};
-pub use item::Stored;
+pub use item::{ItemError, OwnedItem, Signer, immutable_target, mutable_target};
 pub use node::Node;
 pub use responder::{Counts, Limits};

@@ -7,15 +7,25 @@ mod budget;
 mod event;
 mod id;
 mod item;
+#[allow(dead_code, reason = "until the node owns it")]
+mod items;
+#[allow(dead_code, reason = "until the node owns it")]
+mod limiter;
 mod lookup;
 pub mod message;
 mod node;
+#[allow(dead_code, reason = "until the node owns it")]
+mod peers;
 mod prefix;
 mod queries;
 mod random;
 mod remembered;
 mod responder;
+#[allow(dead_code, reason = "until the node owns it")]
+mod shelf;
 mod table;
+#[allow(dead_code, reason = "until the node owns it")]
+mod token;
 mod votes;
 
 pub use address::{Contact, is_dialable, is_local};

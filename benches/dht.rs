@@ -5,6 +5,7 @@
 //! the kernel counts, so nothing else should be using UDP.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints its figures, or fails")]
+#![allow(deprecated, reason = "the blocking calls of the crate are what is simplest to time")]
 
 use std::time::{Duration, Instant};
 

@@ -1,12 +1,19 @@
 //! The DHT as the settings want it.
 
+use std::sync::Arc;
+
 use tokio::net::UdpSocket;
 
 use super::DaemonError;
+use crate::announcer::{Announce, Announced, Announcer, AnnouncerConfig, Answer, List, Published};
 use crate::config::Settings;
-use crate::dht::Limits;
-use crate::discovery::{Dht, DhtConfig, Driver, Names};
+use crate::dht::{Ended, Limits};
+use crate::digest::InfoHash;
+use crate::discovery::{Dht, DhtConfig, Driver, Names, list_items};
 use crate::metrics::Metrics;
+use crate::pieces::State;
+use crate::store::Store;
+use crate::swarm::announce::Plan;
 
 /// What a node of ours is on the DHT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,4 +48,39 @@ pub(super) fn open(
         metrics: metrics.clone(),
     };
     Dht::new(config).map(Some).map_err(DaemonError::Dht)
+}
+
+/// What keeps our announcements alive on `dht`. `port` is where peers reach us.
+pub(super) fn announcer(settings: &Settings, store: Store, dht: Dht, port: Option<u16>) -> Announcer {
+    let plan = Plan {
+        interval: settings.dht.announce_interval.get(),
+        budget: f64::from(settings.dht.announce_budget.per_second().get()),
+        ..Plan::default()
+    };
+    let config = AnnouncerConfig { announce: settings.privacy.announce, port, plan };
+    Announcer::new(store, Arc::new(Mainline(dht)), config)
+}
+
+/// The DHT as the announcer sees it.
+struct Mainline(Dht);
+
+impl Announce for Mainline {
+    fn announce(&self, object: InfoHash, port: u16) -> Answer<'_, Announced> {
+        Box::pin(async move {
+            let Ended { stored, peers, datagrams, .. } =
+                self.0.announce(object, port).await.unwrap_or_default();
+            Announced { stored, others: peers, datagrams }
+        })
+    }
+
+    fn publish(&self, list: List) -> Answer<'_, Published> {
+        Box::pin(async move {
+            let states: Vec<_> = list.states.into_iter().map(State::to_bytes).collect();
+            let Some(items) = list_items(&list.id, list.geometry.length(), &states, None) else {
+                return Published { stored: 0, datagrams: 0 };
+            };
+            let Ended { stored, datagrams, .. } = self.0.store_list(items).await.unwrap_or_default();
+            Published { stored, datagrams }
+        })
+    }
 }

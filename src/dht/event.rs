@@ -1,7 +1,6 @@
 //! What goes into a node besides datagrams, and what comes out of it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
 
 use super::id::Id;
 use super::item::OwnedItem;
@@ -92,6 +91,17 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// What it is about.
+    pub const fn look_up(&self) -> LookUp {
+        match self {
+            Self::Peers { look_up, .. } | Self::Item { look_up, .. } | Self::Ended { look_up, .. } => {
+                *look_up
+            }
+        }
+    }
+}
+
 /// What a look-up came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ended {
@@ -132,9 +142,4 @@ pub struct Status {
     pub rubbish: u64,
     /// Of those that came in: not even looked at, for the sender or all together sent too many.
     pub refused: u64,
-}
-
-/// When something is due: the earlier of two times that may not be set.
-pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    a.into_iter().chain(b).min()
 }

@@ -3,6 +3,7 @@
 //! BEP 5 (the protocol), BEP 32 (IPv6), BEP 42 (ids), BEP 43 (read-only nodes), BEP 44 (stored values).
 
 mod address;
+mod budget;
 mod event;
 mod id;
 mod item;
@@ -10,18 +11,22 @@ mod item;
 mod items;
 #[allow(dead_code, reason = "until the node owns it")]
 mod limiter;
+mod lookup;
 pub mod message;
 mod node;
 #[allow(dead_code, reason = "until the node owns it")]
 mod peers;
-#[allow(dead_code, reason = "until the node owns it")]
 mod prefix;
-#[allow(dead_code, reason = "until the node owns it")]
+mod queries;
+mod random;
+mod remembered;
 mod responder;
 #[allow(dead_code, reason = "until the node owns it")]
 mod shelf;
+mod table;
 #[allow(dead_code, reason = "until the node owns it")]
 mod token;
+mod votes;
 
 pub use address::{Contact, is_dialable, is_local};
 pub use event::{Ended, Event, Family, LookUp, NodeConfig, Status, Transmit, Urgency};

@@ -15,8 +15,11 @@ pub fn list_items(
     publisher: Option<&Signer>,
 ) -> Option<Vec<OwnedItem>> {
     let list = ListItems::of(length, states)?;
-    let mut items =
-        list.chunks.iter().map(|chunk| OwnedItem::immutable(&chunk.value).ok()).collect::<Option<Vec<_>>>()?;
+    let mut items = list
+        .chunks
+        .iter()
+        .map(|chunk| OwnedItem::immutable(&chunk.value).ok())
+        .collect::<Option<Vec<_>>>()?;
     let head = match publisher {
         Some(signer) => signer.sign(&list.head, object.as_bytes(), LIST_SEQUENCE),
         None => Signer::from_seed(&list_seed(object))?.sign(&list.head, b"", LIST_SEQUENCE),

@@ -1,6 +1,7 @@
 //! The DHT as the settings want it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::UdpSocket;
 
@@ -14,6 +15,9 @@ use crate::metrics::Metrics;
 use crate::pieces::State;
 use crate::store::Store;
 use crate::swarm::announce::Plan;
+
+/// How often a piece list is stored again: half the time after which nodes forget it (BEP 44, "expiration").
+const LIST_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// What a node of ours is on the DHT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +59,7 @@ pub(super) fn announcer(settings: &Settings, store: Store, dht: Dht, port: Optio
     let plan = Plan {
         interval: settings.dht.announce_interval.get(),
         budget: f64::from(settings.dht.announce_budget.per_second().get()),
-        ..Plan::default()
+        list_interval: LIST_INTERVAL,
     };
     let config = AnnouncerConfig { announce: settings.privacy.announce, port, plan };
     Announcer::new(store, Arc::new(Mainline(dht)), config)

@@ -190,6 +190,12 @@ impl Node {
         if let Some(driver) = driver {
             tasks.spawn(driver.run(quiet.clone()));
         }
+        let port = record.peers.first().map(SocketAddr::port);
+        let announcer = dht.clone().map(|dht| Arc::new(dht::announcer(&settings, store.clone(), dht, port)));
+        if let Some(announcer) = announcer.clone() {
+            let stop = quiet.clone();
+            tasks.spawn(async move { announcer.run(stop).await });
+        }
 
         let mut servers = JoinSet::new();
         let peer_config =
@@ -198,16 +204,15 @@ impl Node {
         for listener in listeners.peers {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
         }
+        let status = StatusSite { metrics: metrics.clone(), store: Some(store.clone()), dht, announcer };
         let page = {
-            let status =
-                StatusSite { metrics: metrics.clone(), store: Some(store.clone()), dht: dht.clone() };
+            let status = status.clone();
             Box::new(move || into_response(status.page("/")))
         };
         let proxy_config = ProxyConfig { allow_clients: settings.proxy.allow_clients.clone() };
         let proxy_site =
             Arc::new(ProxySite::new(downloads.clone(), mirror, index, metrics.clone(), page, proxy_config));
         servers.spawn(serve(listeners.proxy, Limits::local(), proxy_site.clone(), shutdown.clone()));
-        let status = StatusSite { metrics, store: Some(store.clone()), dht };
         servers.spawn(serve(listeners.status, Limits::local(), status.into_site(), shutdown.clone()));
 
         // Each server ends by itself after a shutdown, once what it was answering is through.

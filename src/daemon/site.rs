@@ -7,6 +7,7 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tracing::warn;
 
+use crate::announcer::Announcer;
 use crate::clock;
 use crate::discovery::Dht;
 use crate::http::{Body, Conn, Hangup, Site, text};
@@ -21,6 +22,7 @@ pub(super) struct StatusSite {
     /// `None` for a node that keeps nothing.
     pub(super) store: Option<Store>,
     pub(super) dht: Option<Dht>,
+    pub(super) announcer: Option<Arc<Announcer>>,
 }
 
 impl StatusSite {
@@ -33,8 +35,13 @@ impl StatusSite {
             None => {}
         }
         let dht = self.dht.as_ref().map(Dht::status);
-        let view =
-            View { metrics: &self.metrics, now: clock::now(), health: &Health::Well, dht: dht.as_deref() };
+        let view = View {
+            metrics: &self.metrics,
+            now: clock::now(),
+            health: &Health::Well,
+            dht: dht.as_deref(),
+            announcing: self.announcer.as_ref().map(|announcer| announcer.summary()),
+        };
         status::respond(path, &view)
     }
 

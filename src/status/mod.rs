@@ -7,6 +7,7 @@ mod units;
 
 use crate::discovery::DhtStatus;
 use crate::metrics::{self, Metrics, Stats};
+use crate::swarm::announce::Summary;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -23,6 +24,8 @@ pub struct View<'a> {
     pub health: &'a Health,
     /// How the DHT stands; `None` where it is switched off.
     pub dht: Option<&'a DhtStatus>,
+    /// What is announced; `None` where nothing is.
+    pub announcing: Option<Summary>,
 }
 
 /// Whether the node does its work.
@@ -70,6 +73,32 @@ struct Document {
     #[serde(flatten)]
     stats: Stats,
     dht: Option<DhtDocument>,
+    announcing: Option<AnnouncingDocument>,
+}
+
+#[derive(Serialize)]
+struct AnnouncingDocument {
+    held: usize,
+    kept: usize,
+    waiting: usize,
+    in_flight: usize,
+    packets_per_second: f64,
+    worth_percent: f64,
+}
+
+impl From<Summary> for AnnouncingDocument {
+    fn from(summary: Summary) -> Self {
+        let Summary { held, kept, waiting, in_flight, per_second, worth } = summary;
+        let rounded = |figure: f64| (figure * 10.0).round() / 10.0;
+        Self {
+            held,
+            kept,
+            waiting,
+            in_flight,
+            packets_per_second: rounded(per_second),
+            worth_percent: rounded(worth * 100.0),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -109,7 +138,11 @@ impl From<&DhtStatus> for DhtDocument {
 }
 
 fn stats(view: &View<'_>) -> Page {
-    let document = Document { stats: view.metrics.stats(view.now), dht: view.dht.map(Into::into) };
+    let document = Document {
+        stats: view.metrics.stats(view.now),
+        dht: view.dht.map(Into::into),
+        announcing: view.announcing.map(Into::into),
+    };
     match serde_json::to_string_pretty(&document) {
         Ok(json) => plain(200, "application/json", json + "\n"),
         Err(error) => plain(500, TEXT, format!("cannot write the figures as JSON: {error}\n")),
@@ -137,7 +170,7 @@ mod tests {
         let metrics = Metrics::new(start);
         metrics.bytes_received(Source::Peer, 4_200_000);
         let dht = DhtStatus { waiting_for: Some("a <node>".into()), ..DhtStatus::default() };
-        respond(path, &View { metrics: &metrics, now: start, health, dht: Some(&dht) })
+        respond(path, &View { metrics: &metrics, now: start, health, dht: Some(&dht), announcing: None })
     }
 
     #[test]

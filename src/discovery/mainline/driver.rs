@@ -38,6 +38,7 @@ const SAVE: Duration = Duration::from_secs(300);
 /// The pause before names are resolved again while no node answers; it doubles each time.
 const FIRST_RESOLVE: Duration = Duration::from_secs(2);
 const LAST_RESOLVE: Duration = Duration::from_secs(120);
+const LAST_RESOLVE_OF_ONE: Duration = Duration::from_secs(3600);
 
 /// Chunks of one list that are asked for at a time.
 const CHUNKS_AT_ONCE: usize = 4;
@@ -200,7 +201,7 @@ impl Driver {
             self.upkeep_at = now + UPKEEP;
             self.give_up_unwanted();
             self.look_after_the_entrance(now);
-            self.tell_status();
+            self.tell_status(now);
             if now >= self.save_at {
                 self.save_at = now + SAVE;
                 self.save();
@@ -378,7 +379,8 @@ impl Driver {
 
     /// Whether there is nobody to ask yet, or any more.
     fn is_lost(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.node.status().good_nodes == 0)
+        let now = clock::now();
+        self.lanes.iter().all(|lane| lane.good_nodes(now) == 0)
     }
 
     fn give_up_unwanted(&mut self) {
@@ -397,7 +399,7 @@ impl Driver {
 
     /// While no node answers, the names are resolved again and again: the network may come late, or come back.
     fn look_after_the_entrance(&mut self, now: Instant) {
-        let lost = self.lanes.iter().any(|lane| lane.node.status().good_nodes == 0);
+        let lost = self.lanes.iter().any(|lane| lane.good_nodes(now) == 0);
         if !lost {
             self.resolve_pause = FIRST_RESOLVE;
             return;
@@ -406,7 +408,9 @@ impl Driver {
             return;
         }
         self.resolve_at = now + self.resolve_pause;
-        self.resolve_pause = (self.resolve_pause * 2).min(LAST_RESOLVE);
+        // Many machines have no IPv6: while the other family works, nothing is urgent.
+        let longest = if self.is_lost() { LAST_RESOLVE } else { LAST_RESOLVE_OF_ONE };
+        self.resolve_pause = (self.resolve_pause * 2).min(longest);
         self.resolving.spawn(self.bootstrap.clone().resolve());
     }
 
@@ -422,10 +426,10 @@ impl Driver {
         }
     }
 
-    fn tell_status(&self) {
+    fn tell_status(&self, now: Instant) {
         let mut told = DhtStatus::default();
         for lane in &self.lanes {
-            let status = lane.node.status();
+            let status = lane.node.status(now);
             told.good_nodes += status.good_nodes;
             told.known_nodes += status.known_nodes;
             told.external = told.external.or(status.external);
@@ -472,7 +476,7 @@ impl Driver {
             .map(|lane| lane.node.good_nodes().into_iter().map(|contact| contact.address).collect())
             .collect();
         let nodes: Vec<_> = good.iter_mut().flat_map(|nodes| nodes.drain(..)).collect();
-        let Some(id) = self.lanes.first().map(|lane| lane.node.status().id) else { return };
+        let Some(id) = self.lanes.first().map(|lane| lane.node.status(clock::now()).id) else { return };
         // A network that is gone is no reason to forget whom we knew.
         if nodes.is_empty() {
             return;

@@ -68,6 +68,10 @@ impl Lane {
         }
     }
 
+    pub(super) fn good_nodes(&self, now: Instant) -> usize {
+        self.node.status(now).good_nodes
+    }
+
     pub(super) fn poll_event(&mut self) -> Option<Event> {
         self.node.poll_event()
     }

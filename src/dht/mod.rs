@@ -3,6 +3,8 @@
 //! BEP 5 (the protocol), BEP 32 (IPv6), BEP 42 (ids), BEP 43 (read-only nodes), BEP 44 (stored values).
 
 mod address;
+#[cfg(test)]
+mod fuzz;
 mod id;
 mod item;
 #[allow(dead_code, reason = "until the node owns it")]

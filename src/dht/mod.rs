@@ -5,26 +5,23 @@
 mod address;
 mod budget;
 mod event;
+#[cfg(test)]
+mod fuzz;
 mod id;
 mod item;
-#[allow(dead_code, reason = "until the node owns it")]
 mod items;
-#[allow(dead_code, reason = "until the node owns it")]
 mod limiter;
 mod lookup;
 pub mod message;
 mod node;
-#[allow(dead_code, reason = "until the node owns it")]
 mod peers;
 mod prefix;
 mod queries;
 mod random;
 mod remembered;
 mod responder;
-#[allow(dead_code, reason = "until the node owns it")]
 mod shelf;
 mod table;
-#[allow(dead_code, reason = "until the node owns it")]
 mod token;
 mod votes;
 

@@ -378,6 +378,10 @@ impl Download {
         }
         self.expire(now);
         self.schedule(now);
+        while self.is_hopeless() && self.is_blocked_by_list() {
+            self.discard_camp();
+            self.schedule(now);
+        }
         self.release(now);
         if !self.is_hopeless() || self.findings_until.is_some_and(|until| now < until) {
             return;
@@ -396,6 +400,11 @@ impl Download {
         self.fetches.is_empty()
             && self.is_without_mirror()
             && !self.peers.iter().any(|peer| asked(peer) || growing(peer))
+    }
+
+    /// Whether somebody would deliver something if another list led.
+    fn is_blocked_by_list(&self) -> bool {
+        self.peers.iter().any(|peer| peer.is_alive() && !self.claims.supports(peer.id))
     }
 
     /// Whether a peer is left that may deliver something.

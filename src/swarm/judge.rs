@@ -29,7 +29,6 @@ impl Download {
     pub(super) fn discard_found(&mut self) {
         self.claims.discard_found();
         self.drop_foreign_links();
-        self.cancel_lost_walks();
         self.facts.push_back(Fact::ListDiscarded);
     }
 
@@ -47,13 +46,12 @@ impl Download {
         lost.into_iter().for_each(|fetch| self.cancel(fetch));
     }
 
-    /// Whether somebody still says that a piece begins with this state: the prefix, whose last piece a walk may just
-    /// have ended, or the leading list.
+    /// Whether anything still says that a piece begins with this state: the leading list, or the piece before it.
     fn is_vouched_for(&self, piece: PieceIndex, start: State) -> bool {
-        let prefix = self.ledger.prefix();
-        (piece == prefix && self.ledger.front_state() == Some(start))
-            || (piece < prefix && self.ledger.get(piece).is_some_and(|link| link.start == start))
-            || self.claims.state(piece) == Some(start)
+        let before = piece
+            .checked_sub(1)
+            .map_or(Some(End::State(State::INITIAL)), |before| self.ledger.get(before).map(|link| link.end));
+        before == Some(End::State(start)) || self.claims.state(piece) == Some(start)
     }
 
     /// Whether what this piece leads from or to is said by lists only that nobody answers for.
@@ -70,24 +68,29 @@ impl Download {
 
     /// Another list leads now: what hangs on the word of the one before is dropped.
     pub(super) fn drop_foreign_links(&mut self) {
-        let claims = &self.claims;
-        let fits = |piece: PieceIndex, link: &Link| {
-            let end = claims.state(piece + 1).map(End::State);
-            claims.state(piece) == Some(link.start) && end.is_none_or(|end| end == link.end)
-        };
-        let listed = self.mirror_prefix()..self.ledger.proven_from();
-        let foreign: Vec<PieceIndex> = listed
-            .filter(|piece| self.by(*piece) == Some(By::Listed))
-            .filter(|piece| self.ledger.get(*piece).is_some_and(|link| !fits(*piece, &link)))
-            .collect();
-        let stale: Vec<FetchId> = self
-            .fetches
-            .iter()
-            .filter(|(_, fetch)| matches!(fetch, Fetch::Piece { piece, link, .. } if !fits(*piece, link)))
-            .map(|(fetch, _)| *fetch)
-            .collect();
-        foreign.into_iter().for_each(|piece| self.unlink_between(piece, piece + 1));
+        // In order: what followed from a link that is dropped is dropped with it.
+        for piece in self.mirror_prefix()..self.ledger.proven_from() {
+            let Some(link) = self.ledger.get(piece) else { continue };
+            let stands = match self.by(piece) {
+                Some(By::Listed) => self.is_as_listed(piece, &link),
+                // A walk may have set out from a state of that list.
+                _ => self.is_vouched_for(piece, link.start),
+            };
+            if !stands {
+                self.unlink_between(piece, piece + 1);
+            }
+        }
+        let is_stale = |fetch: &Fetch| matches!(fetch, Fetch::Piece { piece, link, .. } if !self.is_as_listed(*piece, link));
+        let stale: Vec<FetchId> =
+            self.fetches.iter().filter(|(_, fetch)| is_stale(fetch)).map(|(fetch, _)| *fetch).collect();
         stale.into_iter().for_each(|fetch| self.cancel(fetch));
+        self.cancel_lost_walks();
+    }
+
+    /// Whether the leading list says of the piece what the link says.
+    fn is_as_listed(&self, piece: PieceIndex, link: &Link) -> bool {
+        let end = self.claims.state(piece + 1).map(End::State);
+        self.claims.state(piece) == Some(link.start) && end.is_none_or(|end| end == link.end)
     }
 
     /// The mirror outranks a list that contradicts it, unless the contradicted state is proven.

@@ -153,7 +153,9 @@ impl Download {
             },
         };
         let pieces = self.geometry().pieces();
-        let free = |piece: PieceIndex| !self.ledger.is_linked(piece) && !self.is_fetched_by_peer(piece);
+        // A piece on trial is most likely wanted after all.
+        let taken = |piece: PieceIndex| self.is_fetched_by_peer(piece) && !self.is_on_trial(piece);
+        let free = |piece: PieceIndex| !self.ledger.is_linked(piece) && !taken(piece);
         let prefix = self.ledger.prefix();
         let first_free = (prefix..pieces).find(|piece| free(*piece));
         let from = match first_free {
@@ -320,7 +322,11 @@ impl Download {
 
     /// A list that nobody answers for is tried on one piece first, the one that proves it or convicts it.
     fn is_worth_trying(&self, piece: PieceIndex) -> bool {
-        piece + 1 == self.ledger.proven_from() || !self.rests_on_found(piece) || self.is_found_confirmed()
+        piece + 1 == self.ledger.proven_from() || !self.is_on_trial(piece)
+    }
+
+    fn is_on_trial(&self, piece: PieceIndex) -> bool {
+        self.rests_on_found(piece) && !self.is_found_confirmed()
     }
 
     /// What the leading list, or the proof itself, says that a piece leads from and to.

@@ -24,7 +24,7 @@ use crate::metrics::{Source, VerificationFailure};
 use crate::peer::{ListAnswer, PeerError};
 use crate::pieces::{ChainWalk, Geometry, PieceIndex, State};
 use crate::store::StoreError;
-use crate::swarm::{Download, Fact, FetchId, Order, Outcome, PeerFault, PeerKind, SourceId, Walker};
+use crate::swarm::{Download, Fact, FetchId, Order, Outcome, PeerFault, PeerKind, Prefer, SourceId, Walker};
 
 /// Events that wait for the machine; fetches that are faster than it wait in turn.
 const EVENTS: usize = 64;
@@ -200,7 +200,8 @@ impl Flight {
         }
     }
 
-    /// A peer that a look-up has found. Nothing waits for a stranger that has not proved itself before.
+    /// A peer that a look-up has found. Nothing waits for a stranger that has not proved itself before, unless the user
+    /// wants the mirror to be spared.
     fn add_found(&mut self, provider: Provider) {
         let now = clock::now();
         let Some(mut standing) = self.context.standing(provider.address, now) else { return };
@@ -208,7 +209,8 @@ impl Flight {
             return;
         }
         debug!(object = %self.shared.want.id, peer = %provider.address, "a look-up found a peer");
-        standing.doubtful |= provider.kind == PeerKind::Stranger && standing.first_byte.is_none();
+        let untried = provider.kind == PeerKind::Stranger && standing.first_byte.is_none();
+        standing.doubtful |= untried && self.context.prefer == Prefer::Speed;
         let source = self.machine.add_peer(provider.kind, provider.address.ip(), standing, now);
         self.peers.insert(source, provider.address);
     }

@@ -85,10 +85,19 @@ impl Download {
         }
         let promising = || self.peers.iter().filter(|peer| peer.is_promising() && self.has_work_for(peer));
         if promising().next().is_none() {
-            return Due::Now;
+            return match self.findings_until {
+                Some(until) if self.prefer == Prefer::Offload => {
+                    due_at(until.min(self.started + pace::SEARCH_OFFLOAD), now)
+                }
+                _ => Due::Now,
+            };
         }
         let asking = promising().any(|peer| matches!(peer.holding, Holding::Asked { .. }));
-        if !asking && !promising().any(|peer| peer.kind == PeerKind::Neighbour || self.is_open_ahead(now)) {
+        let spared = self.prefer == Prefer::Offload;
+        if !spared
+            && !asking
+            && !promising().any(|peer| peer.kind == PeerKind::Neighbour || self.is_open_ahead(now))
+        {
             // Strangers under a lone list only work from the end: somebody must walk.
             return Due::Now;
         }

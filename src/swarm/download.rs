@@ -228,14 +228,21 @@ impl Download {
 
     /// A fetch got its answer's head, or more of its body: for a walk, bytes up to `offset` are in the object.
     pub fn handle_progress(&mut self, fetch: FetchId, offset: u64, bytes: u64, now: Instant) {
-        self.last_byte = Some(now);
+        let piece = match self.fetches.get(&fetch) {
+            Some(Fetch::Piece { piece, .. }) => Some(*piece),
+            _ => None,
+        };
+        // Bytes that are on trial are none yet: the mirror is not to wait for them.
+        if !piece.is_some_and(|piece| self.is_on_trial(piece)) {
+            self.last_byte = Some(now);
+            self.peer_bytes += piece.map_or(0, |_| bytes);
+        }
         match self.fetches.get_mut(&fetch) {
             Some(Fetch::Walk { offset: at, progress, .. }) => (*at, *progress) = (offset, now),
             Some(Fetch::Piece { progress, started, source, .. }) => {
                 *progress = now;
                 *started = true;
                 let source = *source;
-                self.peer_bytes += bytes;
                 if let Some(peer) = self.peers.get_mut(source.0 as usize) {
                     peer.delivered |= bytes > 0;
                 }
@@ -495,7 +502,7 @@ impl Download {
     }
 
     fn go_on_walking(&mut self, fetch: FetchId, next: PieceIndex, end: End) {
-        let taken = self.ledger.is_linked(next) || self.is_fetched_by_peer(next);
+        let taken = self.ledger.is_linked(next) || self.is_taken(next);
         let from = self.geometry().range(next).start;
         match (self.fetches.get_mut(&fetch), end) {
             (Some(Fetch::Walk { piece, start, until, .. }), End::State(state)) if from < *until => {

@@ -162,9 +162,7 @@ impl Download {
             },
         };
         let pieces = self.geometry().pieces();
-        // A piece on trial is most likely wanted after all.
-        let taken = |piece: PieceIndex| self.is_fetched_by_peer(piece) && !self.is_on_trial(piece);
-        let free = |piece: PieceIndex| !self.ledger.is_linked(piece) && !taken(piece);
+        let free = |piece: PieceIndex| !self.ledger.is_linked(piece) && !self.is_taken(piece);
         let prefix = self.ledger.prefix();
         let first_free = (prefix..pieces).find(|piece| free(*piece));
         let from = match first_free {
@@ -334,7 +332,12 @@ impl Download {
         piece + 1 == self.ledger.proven_from() || !self.is_on_trial(piece)
     }
 
-    fn is_on_trial(&self, piece: PieceIndex) -> bool {
+    /// Whether a walk may leave the piece to a peer. One that is on trial is not likely to come of it.
+    pub(super) fn is_taken(&self, piece: PieceIndex) -> bool {
+        self.is_fetched_by_peer(piece) && !self.is_on_trial(piece)
+    }
+
+    pub(super) fn is_on_trial(&self, piece: PieceIndex) -> bool {
         self.rests_on_found(piece) && !self.is_found_confirmed()
     }
 

@@ -202,8 +202,8 @@ impl Walk {
         }
     }
 
-    /// The closest nodes that answered, with their tokens; ids that fit their addresses are preferred.
-    pub(super) fn closest(&self) -> Vec<Holder> {
+    /// The `count` closest nodes that answered with a token; ids that fit their addresses are preferred.
+    pub(super) fn closest(&self, count: usize) -> Vec<Holder> {
         let answered: Vec<(bool, Holder)> = self.candidates.iter().filter_map(Candidate::holder).collect();
         let mut misfits = 0;
         let mut chosen = Vec::new();
@@ -213,7 +213,7 @@ impl Walk {
             if fits || misfits <= MISFITS { chosen.push(holder) } else { passed_over.push(holder) }
         }
         chosen.extend(passed_over);
-        chosen.truncate(CLOSEST);
+        chosen.truncate(count);
         chosen
     }
 

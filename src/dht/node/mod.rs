@@ -441,7 +441,7 @@ impl Node {
         let Some(active) = self.look_ups.remove(&look_up) else { return };
         let outcome = active.outcome();
         if matches!(active.purpose, Purpose::Nodes) {
-            self.kept_up(look_up, outcome, now);
+            self.kept_up(look_up, active.walk.target(), outcome, now);
             return;
         }
         if outcome.answered == 0 && outcome.stored == 0 {

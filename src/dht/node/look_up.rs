@@ -11,6 +11,7 @@ use crate::dht::item::OwnedItem;
 use crate::dht::lookup::{CLOSEST, Holder, Step, Walk};
 use crate::dht::message::{Ask, Item, Response};
 use crate::dht::prefix::Prefix;
+use crate::dht::queries::Queries;
 use crate::dht::remembered::{Kind, Remembered};
 
 /// Queries of one walk that wait at a time (the Kademlia paper, section 2.3, calls it alpha).
@@ -125,7 +126,7 @@ impl Active {
     }
 
     /// What to do next. The end of a walk is remembered, and may be the beginning of the telling.
-    pub(super) fn next(&mut self, remembered: &mut Remembered, now: Instant) -> Next {
+    pub(super) fn next(&mut self, remembered: &mut Remembered, queries: &Queries, now: Instant) -> Next {
         if self.complete {
             return Next::Done;
         }
@@ -144,7 +145,7 @@ impl Active {
             self.telling = None;
             self.kind().into_iter().for_each(|kind| remembered.forget(self.walk.target(), kind));
         }
-        match self.walk.step() {
+        match self.walk.step(|address| queries.is_free(address)) {
             Step::Ask(address) => Next::Ask(address),
             Step::Wait => Next::Wait,
             Step::Done => self.walked(remembered, now),

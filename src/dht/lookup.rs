@@ -126,8 +126,8 @@ impl Walk {
         contacts.into_iter().take(MAX_TOLD).for_each(|contact| self.insert(contact, Some(by)));
     }
 
-    /// What to do next.
-    pub(super) fn step(&self) -> Step {
+    /// What to do next. `is_free` says who can be asked now: others are asked in the place of those who cannot.
+    pub(super) fn step(&self, is_free: impl Fn(SocketAddr) -> bool) -> Step {
         let in_time = self.candidates.iter().filter(|node| matches!(node.state, State::Asked)).count();
         let mut nearest = Nearest::default();
         let (mut fresh, mut waiting) = (None, false);
@@ -137,6 +137,10 @@ impl Walk {
             }
             match node.state {
                 State::Late | State::Dead => continue,
+                State::Fresh if self.asked < MAX_ASKED && !is_free(node.address) => {
+                    waiting = true;
+                    continue;
+                }
                 State::Fresh => fresh = fresh.or(Some(node.address)),
                 State::Asked => waiting = true,
                 State::Answered { .. } => {}
@@ -202,8 +206,8 @@ impl Walk {
         }
     }
 
-    /// The closest nodes that answered, with their tokens; ids that fit their addresses are preferred.
-    pub(super) fn closest(&self) -> Vec<Holder> {
+    /// The `count` closest nodes that answered with a token; ids that fit their addresses are preferred.
+    pub(super) fn closest(&self, count: usize) -> Vec<Holder> {
         let answered: Vec<(bool, Holder)> = self.candidates.iter().filter_map(Candidate::holder).collect();
         let mut misfits = 0;
         let mut chosen = Vec::new();
@@ -213,7 +217,7 @@ impl Walk {
             if fits || misfits <= MISFITS { chosen.push(holder) } else { passed_over.push(holder) }
         }
         chosen.extend(passed_over);
-        chosen.truncate(CLOSEST);
+        chosen.truncate(count);
         chosen
     }
 
@@ -312,5 +316,176 @@ fn closer(a: Option<Distance>, b: Option<Distance>) -> bool {
         (Some(a), Some(b)) => a < b,
         (Some(_), None) => true,
         (None, _) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: Id = Id::new([0; 20]);
+
+    /// Node number `n`, in a network of its own, at distance `n`. Its id fits only by chance.
+    fn node(n: u16) -> Contact {
+        let mut bytes = [0; 20];
+        bytes[18..].copy_from_slice(&n.to_be_bytes());
+        let [a, b] = n.to_be_bytes();
+        Contact { id: Id::new(bytes), address: SocketAddr::from(([60, a, b, 1], 6881)) }
+    }
+
+    /// The same at home, where every id fits.
+    fn at_home(n: u16) -> Contact {
+        Contact { address: SocketAddr::from(([127, 0, 0, 1], n)), ..node(n) }
+    }
+
+    fn walk(nodes: impl IntoIterator<Item = Contact>) -> Walk {
+        let mut walk = Walk::new(TARGET, 3);
+        nodes.into_iter().for_each(|node| walk.add(node));
+        walk
+    }
+
+    fn ask_all(walk: &mut Walk) -> Vec<SocketAddr> {
+        let mut asked = Vec::new();
+        while let Step::Ask(address) = walk.step(|_| true) {
+            walk.asked(address);
+            asked.push(address);
+        }
+        asked
+    }
+
+    #[test]
+    fn the_closest_are_asked_first_and_it_ends_when_eight_have_answered() {
+        let now = Instant::now();
+        let mut walk = walk((1..=20).rev().map(at_home));
+        assert_eq!(ask_all(&mut walk), [1, 2, 3].map(|n| at_home(n).address));
+        for n in 1..=8 {
+            walk.answered(at_home(n).address, at_home(n).id, Some(b"token"), now);
+            ask_all(&mut walk);
+        }
+        assert_eq!(walk.step(|_| true), Step::Done);
+        assert_eq!((walk.asked, walk.answered), (8, 8));
+        let closest: Vec<Contact> = walk.closest(8).iter().map(|holder| holder.node).collect();
+        assert_eq!(closest, (1..=8).map(at_home).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn who_is_late_or_dead_or_busy_does_not_block() {
+        let now = Instant::now();
+        let mut walk = walk((1..=12).map(at_home));
+        let busy = |address: SocketAddr| address.port() != 4;
+        for n in 1..=3 {
+            assert_eq!(walk.step(busy), Step::Ask(at_home(n).address));
+            walk.asked(at_home(n).address);
+        }
+        assert_eq!(walk.step(busy), Step::Wait);
+        (1..=3).for_each(|n| walk.late(at_home(n).address));
+        assert_eq!(walk.step(busy), Step::Ask(at_home(5).address), "the fourth has to wait");
+        for n in 4..=11 {
+            walk.asked(at_home(n).address);
+            walk.answered(at_home(n).address, at_home(n).id, None, now);
+        }
+        assert_eq!(walk.step(busy), Step::Done, "nobody waits for the late ones");
+        walk.answered(at_home(2).address, at_home(2).id, Some(b"token"), now);
+        assert_eq!(walk.closest(8).len(), 1, "but a late answer counts");
+    }
+
+    #[test]
+    fn with_too_few_nodes_it_waits_for_the_late_ones() {
+        let mut walk = walk([at_home(1)]);
+        ask_all(&mut walk);
+        walk.late(at_home(1).address);
+        assert_eq!(walk.step(|_| true), Step::Wait);
+        walk.dead(at_home(1).address);
+        assert_eq!(walk.step(|_| true), Step::Done);
+    }
+
+    #[test]
+    fn ids_that_do_not_fit_do_not_make_up_the_neighbourhood() {
+        let now = Instant::now();
+        let fitting = |n: u8| {
+            let address = SocketAddr::from(([80, n, 1, 1], 1));
+            Contact { id: Id::of_address(address.ip(), Id::new([n; 20])), address }
+        };
+        let mut walk = walk((1..=30).map(node).chain((1..=8).map(fitting)));
+        let mut asked = 0;
+        while let Step::Ask(address) = walk.step(|_| true) {
+            walk.asked(address);
+            let misfits = (1..=30).map(node);
+            let contact = misfits.chain((1..=8).map(fitting)).find(|node| node.address == address).unwrap();
+            walk.answered(address, contact.id, Some(b"token"), now);
+            asked += 1;
+        }
+        assert_eq!(asked, WIDEST, "it looks further than the misfits, but not for ever");
+        let mut walk = super::tests::walk((1..=6).map(node).chain((1..=8).map(fitting)));
+        while let Step::Ask(address) = walk.step(|_| true) {
+            walk.asked(address);
+            let misfits = (1..=6).map(node);
+            let contact = misfits.chain((1..=8).map(fitting)).find(|node| node.address == address).unwrap();
+            walk.answered(address, contact.id, Some(b"token"), now);
+        }
+        let chosen = walk.closest(8);
+        let fits = chosen.iter().filter(|holder| holder.node.id.fits_address(holder.node.address.ip()));
+        assert_eq!((fits.count(), chosen.len()), (4, 8));
+    }
+
+    #[test]
+    fn a_chain_of_nodes_that_name_ever_closer_ones_ends() {
+        let now = Instant::now();
+        let mut walk = walk([node(60_000)]);
+        let mut next = 59_999;
+        while let Step::Ask(address) = walk.step(|_| true) {
+            walk.asked(address);
+            walk.answered(address, node(next + 1).id, None, now);
+            walk.told(address, [node(next)].into_iter());
+            next -= 1;
+        }
+        assert_eq!((walk.step(|_| true), walk.asked), (Step::Done, MAX_ASKED));
+    }
+
+    #[test]
+    fn who_names_only_silent_nodes_is_no_longer_believed() {
+        let now = Instant::now();
+        let mut walk = walk([node(50_000), node(50_001)]);
+        ask_all(&mut walk);
+        walk.answered(node(50_000).address, node(50_000).id, None, now);
+        walk.told(node(50_000).address, (1..=16).map(node));
+        let mut silent = 0;
+        while let Step::Ask(address) = walk.step(|_| true) {
+            walk.asked(address);
+            walk.late(address);
+            silent += 1;
+        }
+        assert_eq!(silent, MAX_SILENT);
+        walk.told(node(50_000).address, (100..=116).map(node));
+        assert!(matches!(walk.step(|_| true), Step::Wait), "the other one is still to answer");
+        walk.answered(node(50_001).address, node(50_001).id, None, now);
+        walk.told(node(50_001).address, [node(9)].into_iter());
+        assert_eq!(walk.step(|_| true), Step::Ask(node(9).address), "somebody else may name them again");
+    }
+
+    #[test]
+    fn one_host_or_network_is_no_neighbourhood_and_candidates_are_bounded() {
+        let mut walk = Walk::new(TARGET, 3);
+        let at = |n: u16, address: [u8; 4]| Contact { address: SocketAddr::from((address, n)), ..node(n) };
+        (1..=20).for_each(|n| walk.add(at(n, [90, 1, 1, 1])));
+        assert_eq!(walk.candidates.len(), 1);
+        (21..=40).for_each(|n| walk.add(at(n, [91, 1, 1, n.to_be_bytes()[1]])));
+        assert_eq!(walk.candidates.len(), 1 + PER_NETWORK);
+        (1000..=2000).rev().for_each(|n| walk.add(node(n)));
+        (0..1000_u16).for_each(|n| walk.add_address(at(1, [92, 2, n.to_be_bytes()[1], 1]).address));
+        assert_eq!(walk.candidates.len(), MAX_CANDIDATES);
+        assert!(walk.candidates.iter().any(|candidate| candidate.id == Some(node(1000).id)));
+        assert!(walk.candidates.iter().all(|candidate| candidate.id != Some(node(2000).id)));
+    }
+
+    #[test]
+    fn a_node_counts_where_it_says_that_it_is() {
+        let now = Instant::now();
+        let mut walk = walk([at_home(1), at_home(2)]);
+        ask_all(&mut walk);
+        walk.answered(at_home(1).address, node(300).id, Some(b"a"), now);
+        walk.answered(at_home(2).address, at_home(2).id, Some(b"b"), now);
+        let ids: Vec<Id> = walk.closest(8).iter().map(|holder| holder.node.id).collect();
+        assert_eq!(ids, [at_home(2).id, node(300).id]);
     }
 }

@@ -14,7 +14,10 @@ const MAX_PENDING: usize = 256;
 const RESERVED: usize = 64;
 
 /// Queries that wait for one address: whoever is named a thousand times is not hit by us a thousand times.
-const PER_ADDRESS: usize = 3;
+const PER_ADDRESS: usize = 8;
+
+/// Of these, so many that are late: more are not sent to who seems to be gone.
+const LATE_PER_ADDRESS: usize = 2;
 
 /// After this nothing is expected any more.
 const DEAD_AFTER: Duration = Duration::from_secs(3);
@@ -77,10 +80,16 @@ impl Queries {
             Urgency::Now => MAX_PENDING,
             Urgency::Background => MAX_PENDING - RESERVED,
         };
-        let same = |pending: &&Pending| {
+        self.pending.len() < most && self.is_free(to)
+    }
+
+    /// Whether not too many queries wait for this address already. Of local networks the port counts, too.
+    pub(super) fn is_free(&self, to: SocketAddr) -> bool {
+        let is_same = |pending: &&Pending| {
             if is_local(to.ip()) { pending.to == to } else { pending.to.ip() == to.ip() }
         };
-        self.pending.len() < most && self.pending.values().filter(same).count() < PER_ADDRESS
+        let same = || self.pending.values().filter(is_same);
+        same().count() < PER_ADDRESS && same().filter(|pending| pending.is_late).count() < LATE_PER_ADDRESS
     }
 
     pub(super) fn len(&self) -> usize {
@@ -136,5 +145,91 @@ impl Queries {
 impl Pending {
     fn deadline(&self) -> Instant {
         if self.is_late { self.sent + DEAD_AFTER } else { self.late_at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> SocketAddr {
+        SocketAddr::from(([60, 1, 1, 1], port))
+    }
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn an_answer_counts_only_once_from_the_very_address_and_with_the_transaction_id() {
+        let now = Instant::now();
+        let mut queries = Queries::new();
+        let transaction = queries.add(7, at(1), Why::Check, now);
+        assert!(queries.awaits(at(1).ip()) && !queries.awaits([60, 1, 1, 2].into()));
+        assert!(queries.answered(at(2), &transaction, now).is_none());
+        assert!(queries.answered(at(1), &[0, 0, 0, 8], now).is_none());
+        assert!(queries.answered(at(1), &transaction[1..], now).is_none());
+        assert_eq!(queries.answered(at(1), &transaction, now).map(|pending| pending.to), Some(at(1)));
+        assert!(queries.answered(at(1), &transaction, now).is_none());
+        assert_eq!(queries.next_timeout(), None);
+    }
+
+    #[test]
+    fn two_queries_never_share_a_transaction_id() {
+        let now = Instant::now();
+        let mut queries = Queries::new();
+        let ids = [u32::MAX, u32::MAX, u32::MAX].map(|random| queries.add(random, at(1), Why::Check, now));
+        assert_eq!(ids, [[0xff; 4], [0; 4], [0, 0, 0, 1]]);
+    }
+
+    #[test]
+    fn an_answer_is_late_after_a_few_usual_round_trips_and_given_up_after_three_seconds() {
+        let start = Instant::now();
+        let mut queries = Queries::new();
+        queries.add(1, at(1), Why::Check, start);
+        assert_eq!(queries.next_timeout(), Some(start + ms(600)));
+        assert!(queries.overdue(start + ms(599)).is_none());
+        assert!(matches!(queries.overdue(start + ms(600)), Some(Overdue::Late(_))));
+        assert!(queries.overdue(start + ms(2999)).is_none());
+        assert!(matches!(queries.overdue(start + ms(3000)), Some(Overdue::Dead(_))));
+        assert_eq!(queries.len(), 0);
+        for (round_trip, late) in [(10, 250), (2000, 1000)] {
+            for _ in 0..50 {
+                let transaction = queries.add(1, at(1), Why::Check, start);
+                queries.answered(at(1), &transaction, start + ms(round_trip));
+            }
+            let transaction = queries.add(1, at(1), Why::Check, start);
+            assert_eq!(queries.next_timeout(), Some(start + ms(late)));
+            queries.answered(at(1), &transaction, start);
+        }
+    }
+
+    #[test]
+    fn no_address_is_hit_too_often_and_some_room_is_kept_for_who_waits() {
+        let now = Instant::now();
+        let mut queries = Queries::new();
+        (0..8).for_each(|n| {
+            assert!(queries.is_free(at(n)));
+            queries.add(0, at(n), Why::Check, now);
+        });
+        assert!(!queries.is_free(at(99)), "another port is no other host");
+        let other = |n: u16| SocketAddr::from(([61, n.to_be_bytes()[1], 1, 1], 1));
+        for n in 0..2 {
+            queries.add(0, other(255), Why::Check, now - ms(600 + n));
+        }
+        assert!(queries.is_free(other(255)));
+        while queries.overdue(now).is_some() {}
+        assert!(!queries.is_free(other(255)), "it seems to be gone");
+        let mut n = 0;
+        while queries.has_room(other(n), Urgency::Background) {
+            queries.add(0, other(n), Why::Check, now);
+            n += 1;
+        }
+        assert_eq!(queries.len(), MAX_PENDING - RESERVED);
+        while queries.has_room(other(n), Urgency::Now) {
+            queries.add(0, other(n), Why::Check, now);
+            n += 1;
+        }
+        assert_eq!(queries.len(), MAX_PENDING);
     }
 }

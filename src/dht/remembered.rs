@@ -68,3 +68,49 @@ impl Remembered {
         self.walks.retain(|_, (at, _)| now.saturating_duration_since(*at) < NODES_KEEP);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dht::address::Contact;
+
+    fn holders(told_at: Instant) -> Vec<Holder> {
+        let node = Contact { id: Id::new([1; 20]), address: ([60, 1, 1, 1], 1).into() };
+        vec![Holder { node, token: b"token".as_slice().into(), told_at }]
+    }
+
+    fn point(n: usize) -> Id {
+        let mut bytes = [0; 20];
+        bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        Id::new(bytes)
+    }
+
+    #[test]
+    fn tokens_age_faster_than_nodes() {
+        let start = Instant::now();
+        let mut remembered = Remembered::default();
+        remembered.keep(point(1), Kind::Peers, holders(start), start);
+        assert!(remembered.with_tokens(point(1), Kind::Items, start).is_none());
+        let soon = start + Duration::from_secs(200);
+        assert!(remembered.with_tokens(point(1), Kind::Peers, soon).is_some());
+        let later = start + Duration::from_secs(30 * 60);
+        assert!(remembered.with_tokens(point(1), Kind::Peers, later).is_none());
+        assert_eq!(remembered.nodes(point(1), Kind::Peers, later).len(), 1);
+        let too_late = start + NODES_KEEP;
+        assert!(remembered.nodes(point(1), Kind::Peers, too_late).is_empty());
+        remembered.expire(too_late);
+        assert!(remembered.walks.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let start = Instant::now();
+        let mut remembered = Remembered::default();
+        for n in 0..=MAX_WALKS {
+            let now = start + Duration::from_millis(n as u64);
+            remembered.keep(point(n), Kind::Peers, holders(now), now);
+        }
+        assert_eq!(remembered.walks.len(), MAX_WALKS);
+        assert!(!remembered.walks.contains_key(&(point(0), Kind::Peers)));
+    }
+}

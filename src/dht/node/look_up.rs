@@ -8,9 +8,10 @@ use crate::dht::address::is_local;
 use crate::dht::event::{Ended, Urgency};
 use crate::dht::id::Id;
 use crate::dht::item::OwnedItem;
-use crate::dht::lookup::{Holder, Step, Walk};
+use crate::dht::lookup::{CLOSEST, Holder, Step, Walk};
 use crate::dht::message::{Ask, Item, Response};
 use crate::dht::prefix::Prefix;
+use crate::dht::queries::Queries;
 use crate::dht::remembered::{Kind, Remembered};
 
 /// Queries of one walk that wait at a time (the Kademlia paper, section 2.3, calls it alpha).
@@ -30,8 +31,11 @@ const MAX_PEERS_OF_ANSWER: usize = 24;
 /// Different values that are handed out for one look-up: whoever knows the key can sign any number.
 const MAX_VALUES: usize = 8;
 
+/// Nodes that are told in the place of those which do not take it.
+const STAND_INS: usize = 4;
+
 /// So many of those told out of memory must take it, or the walk is made after all.
-const ENOUGH_STORED: u32 = 4;
+const ENOUGH_STORED: usize = 4;
 
 /// What a look-up is for.
 #[derive(Debug)]
@@ -66,10 +70,12 @@ pub(super) struct Active {
 /// What is left to be told, and to whom.
 #[derive(Debug)]
 struct Telling {
+    /// The next one last.
     queue: Vec<Holder>,
-    waiting: u32,
+    waiting: usize,
+    stored: usize,
     /// They are those of an earlier walk: the walk is made after all if fewer than this take it.
-    enough: u32,
+    enough: usize,
 }
 
 /// What a look-up wants.
@@ -106,8 +112,8 @@ impl Active {
 
     /// Tells these at once; only if too few take it, the walk is made.
     pub(super) fn tell_first(&mut self, holders: Vec<Holder>) {
-        let enough = u32::try_from(holders.len()).map_or(ENOUGH_STORED, |count| count.min(ENOUGH_STORED));
-        self.telling = Some(Telling { queue: holders, waiting: 0, enough });
+        let enough = holders.len().min(ENOUGH_STORED);
+        self.telling = Some(Telling { queue: holders, waiting: 0, stored: 0, enough });
     }
 
     /// Which tokens its answers carry.
@@ -120,24 +126,26 @@ impl Active {
     }
 
     /// What to do next. The end of a walk is remembered, and may be the beginning of the telling.
-    pub(super) fn next(&mut self, remembered: &mut Remembered, now: Instant) -> Next {
+    pub(super) fn next(&mut self, remembered: &mut Remembered, queries: &Queries, now: Instant) -> Next {
         if self.complete {
             return Next::Done;
         }
         if let Some(telling) = &mut self.telling {
-            if let Some(holder) = telling.queue.pop() {
+            if telling.stored + telling.waiting < CLOSEST
+                && let Some(holder) = telling.queue.pop()
+            {
                 return Next::Tell(holder);
             }
             if telling.waiting > 0 {
                 return Next::Wait;
             }
-            if self.outcome.stored >= telling.enough {
+            if telling.stored >= telling.enough {
                 return Next::Done;
             }
             self.telling = None;
             self.kind().into_iter().for_each(|kind| remembered.forget(self.walk.target(), kind));
         }
-        match self.walk.step() {
+        match self.walk.step(|address| queries.is_free(address)) {
             Step::Ask(address) => Next::Ask(address),
             Step::Wait => Next::Wait,
             Step::Done => self.walked(remembered, now),
@@ -193,6 +201,7 @@ impl Active {
         self.outcome.stored += u32::from(took);
         if let Some(telling) = &mut self.telling {
             telling.waiting = telling.waiting.saturating_sub(1);
+            telling.stored += usize::from(took);
         }
     }
 
@@ -241,14 +250,14 @@ impl Active {
 
     fn walked(&mut self, remembered: &mut Remembered, now: Instant) -> Next {
         let Some(kind) = self.kind() else { return Next::Done };
-        let mut closest = self.walk.closest();
-        remembered.keep(self.walk.target(), kind, closest.clone(), now);
+        remembered.keep(self.walk.target(), kind, self.walk.closest(CLOSEST), now);
         if !matches!(self.purpose, Purpose::Announce { .. } | Purpose::Store { .. }) {
             return Next::Done;
         }
+        let mut closest = self.walk.closest(CLOSEST + STAND_INS);
         closest.reverse();
         let Some(first) = closest.pop() else { return Next::Done };
-        self.telling = Some(Telling { queue: closest, waiting: 0, enough: 0 });
+        self.telling = Some(Telling { queue: closest, waiting: 0, stored: 0, enough: 0 });
         Next::Tell(first)
     }
 

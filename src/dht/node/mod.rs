@@ -395,7 +395,7 @@ impl Node {
     /// Lets one look-up do one thing. False where it must wait, or is over.
     fn advance(&mut self, look_up: LookUp, now: Instant) -> bool {
         let Some(active) = self.look_ups.get_mut(&look_up) else { return false };
-        match active.next(&mut self.remembered, now) {
+        match active.next(&mut self.remembered, &self.queries, now) {
             Next::Ask(address) => self.ask(look_up, address, now),
             Next::Tell(holder) => self.tell(look_up, holder, now),
             Next::Wait => false,
@@ -441,7 +441,7 @@ impl Node {
         let Some(active) = self.look_ups.remove(&look_up) else { return };
         let outcome = active.outcome();
         if matches!(active.purpose, Purpose::Nodes) {
-            self.kept_up(look_up, outcome, now);
+            self.kept_up(look_up, active.walk.target(), outcome, now);
             return;
         }
         if outcome.answered == 0 && outcome.stored == 0 {

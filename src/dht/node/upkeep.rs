@@ -159,7 +159,7 @@ impl Node {
     }
 
     /// A walk of upkeep's is over.
-    pub(super) fn kept_up(&mut self, look_up: LookUp, outcome: Ended, now: Instant) {
+    pub(super) fn kept_up(&mut self, look_up: LookUp, target: Id, outcome: Ended, now: Instant) {
         let upkeep = &mut self.upkeep;
         if upkeep.refresh == Some(look_up) {
             upkeep.refresh = None;
@@ -170,12 +170,12 @@ impl Node {
         upkeep.bootstrap = None;
         upkeep.lost = outcome.answered == 0;
         upkeep.retry_at = now + upkeep.retry_after;
-        upkeep.retry_after = if self.table.good(now) < FEW {
-            (upkeep.retry_after * 2).min(RETRY_LAST)
-        } else {
+        upkeep.retry_after =
+            if self.table.good(now) < FEW { (upkeep.retry_after * 2).min(RETRY_LAST) } else { RETRY_FIRST };
+        // Where our id changed meanwhile, it was the wrong neighbourhood.
+        if target == self.id && outcome.answered > 0 {
             upkeep.refresh_at = now + REFRESH;
-            RETRY_FIRST
-        };
+        }
     }
 
     /// BEP 42: the id follows from the address by which the world sees us. The neighbourhood is a new one then.

@@ -1,7 +1,5 @@
 //! What the announcer needs to know of the objects, and what it writes down.
 
-use std::collections::HashSet;
-
 use tokio::sync::watch;
 
 use super::catalog::{self, Durability, Origin};
@@ -32,7 +30,8 @@ pub struct Offer {
 
 impl Store {
     /// Every object as the announcer sees it, in no order. 60,000 take some tens of milliseconds; nobody waits for
-    /// more than a part of them. An object that comes or goes meanwhile may be in the list or not.
+    /// more than a part of them. An object that comes or goes meanwhile may be in the list or not,
+    /// and one that does both may be in it twice.
     ///
     /// # Errors
     /// What SQLite refused.
@@ -45,9 +44,6 @@ impl Store {
             after = *last;
             offers.extend(page.into_iter().map(|(_, offer)| offer));
         }
-        // A row that was written anew meanwhile may have been read twice.
-        let mut seen = HashSet::with_capacity(offers.len());
-        offers.retain(|offer| seen.insert(offer.id));
         Ok(offers)
     }
 

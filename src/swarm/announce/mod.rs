@@ -163,6 +163,7 @@ impl Schedule {
     /// These are the objects that are held, and there are no others.
     pub fn handle_list(&mut self, objects: &[Candidate], now: Instant) {
         self.held.values_mut().for_each(|held| held.seen = false);
+        self.held.reserve(objects.len().saturating_sub(self.held.len()));
         for object in objects {
             self.handle_held(object, now);
         }

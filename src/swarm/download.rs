@@ -228,26 +228,27 @@ impl Download {
 
     /// A fetch got its answer's head, or more of its body: for a walk, bytes up to `offset` are in the object.
     pub fn handle_progress(&mut self, fetch: FetchId, offset: u64, bytes: u64, now: Instant) {
-        let piece = match self.fetches.get(&fetch) {
-            Some(Fetch::Piece { piece, .. }) => Some(*piece),
-            _ => None,
+        let asked = match self.fetches.get_mut(&fetch) {
+            Some(Fetch::Walk { offset: at, progress, .. }) => {
+                (*at, *progress) = (offset, now);
+                None
+            }
+            Some(Fetch::Piece { progress, started, source, piece, .. }) => {
+                (*progress, *started) = (now, true);
+                Some((*source, *piece))
+            }
+            None => None,
         };
         // Bytes that are on trial are none yet: the mirror is not to wait for them.
-        if !piece.is_some_and(|piece| self.is_on_trial(piece)) {
-            self.last_byte = Some(now);
-            self.peer_bytes += piece.map_or(0, |_| bytes);
+        if asked.is_some_and(|(_, piece)| self.is_on_trial(piece)) {
+            return;
         }
-        match self.fetches.get_mut(&fetch) {
-            Some(Fetch::Walk { offset: at, progress, .. }) => (*at, *progress) = (offset, now),
-            Some(Fetch::Piece { progress, started, source, .. }) => {
-                *progress = now;
-                *started = true;
-                let source = *source;
-                if let Some(peer) = self.peers.get_mut(source.0 as usize) {
-                    peer.delivered |= bytes > 0;
-                }
+        self.last_byte = Some(now);
+        if let Some((source, _)) = asked {
+            self.peer_bytes += bytes;
+            if let Some(peer) = self.peers.get_mut(source.0 as usize) {
+                peer.delivered |= bytes > 0;
             }
-            None => {}
         }
     }
 

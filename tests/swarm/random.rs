@@ -92,6 +92,11 @@ fn no_random_swarm_is_later_for_a_poisoned_list() {
         }
         let (after, lie) =
             (Duration::from_millis(random.below(2000)), lies[usize::try_from(random.below(4)).unwrap()]);
+        let last = Geometry::new(length).unwrap().last();
+        if (0..last).all(|piece| lie(piece) == 0) {
+            // The states of so short an object are those of the right one.
+            continue;
+        }
         let mut without = World::new(length, &sources);
         assert_eq!(without.run(), Outcome::Closed, "seed {seed}");
         let mut world = World::new(length, &sources).list_found(after, lie, false);

@@ -12,7 +12,6 @@ mod keygen;
 mod logging;
 mod objects;
 mod output;
-#[cfg_attr(not(test), expect(dead_code, reason = "no command until the DHT takes what it makes"))]
 mod publish;
 mod publisher;
 mod seed;
@@ -60,6 +59,8 @@ enum Command {
     Seed(seed::Action),
     /// Make a key to publish signed piece lists with
     Keygen(keygen::Arguments),
+    /// Vouch for files: store their piece lists, signed, in the DHT
+    Publish(publish::Arguments),
     /// Show, check or begin a configuration
     #[command(subcommand)]
     Config(config::Action),
@@ -76,6 +77,7 @@ impl Command {
             Self::Cache(arguments) => cache::run(&arguments, context),
             Self::Seed(action) => seed::run(&action, context),
             Self::Keygen(arguments) => keygen::run(&arguments, context),
+            Self::Publish(arguments) => publish::run(&arguments, context),
             Self::Config(action) => config::run(&action, context),
             Self::Version(arguments) => version::run(&arguments, context),
         }

@@ -1,20 +1,30 @@
-//! `aptpeer publish`
+//! `aptpeer publish`: piece lists that a publisher vouches for, into the DHT.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::output::{Failure, Tone, complain};
+use super::output::{Failure, Output, Tone, complain};
 use super::publisher::Publisher;
 use super::walk::{Refused, regular_files};
+use crate::clock;
+use crate::daemon;
+use crate::dht::OwnedItem;
 use crate::digest::Sha256;
+use crate::discovery::{Dht, list_items};
+use crate::metrics::Metrics;
 use crate::pieces::{ChainWalk, PIECE_LENGTH, State};
-use crate::wire::{Chunk, LIST_SEQUENCE, ListItems};
 
 /// How much of a file is in memory at once while it is hashed.
 const BLOCK: usize = 256 << 10;
+
+/// How long entering the DHT may take: resolving the names of its nodes, and some that are dead.
+const ENTER_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -29,53 +39,77 @@ pub(super) struct Arguments {
     paths: Vec<PathBuf>,
 }
 
-/// A piece list as a publisher vouches for it: a mutable item of BEP 44, and the immutable ones that it names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SignedList {
-    /// The publisher's public key.
-    pub(super) key: [u8; 32],
-    /// The object; its 32 bytes are the salt of the item.
-    pub(super) object: Sha256,
-    /// The item's `seq`.
-    pub(super) sequence: i64,
-    /// The bencoded value of the item.
-    pub(super) value: Vec<u8>,
-    /// Over salt, `seq` and value.
-    pub(super) signature: [u8; 64],
-    /// To be stored before the item.
-    pub(super) chunks: Vec<Chunk>,
+/// Hashes the files, signs their lists and stores them in the DHT, as a node that answers nobody.
+pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Failure> {
+    let publisher = Publisher::read(&arguments.key)?;
+    let settings = context.settings()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Work(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(async {
+        let (dht, driver) = daemon::dht_client(&settings, &Metrics::new(clock::now())).ok_or_else(|| {
+            Failure::Work("the DHT is off: set dht.enabled = true and privacy.lan_only = false".to_owned())
+        })?;
+        let shutdown = CancellationToken::new();
+        let work = async {
+            let done = if dht.ready(ENTER_LIMIT).await {
+                let put = async |items| store(&dht, items).await;
+                publish(arguments, &publisher, &mut context.output, put).await
+            } else {
+                let limit = ENTER_LIMIT.as_secs();
+                Err(Failure::Work(format!(
+                    "no node of the DHT answers within {limit} s: see dht.bootstrap and whether UDP gets out"
+                )))
+            };
+            shutdown.cancel();
+            done
+        };
+        let (done, ()) = tokio::join!(work, driver.run(shutdown.clone()));
+        done
+    })
 }
 
-/// Signs the lists of all files that the arguments name and hands each to `put`, which stores it in the DHT and gives
-/// the number of nodes that took the item, or what went wrong. Prints a line for each: digest, nodes, path.
+/// Stores the values of one list; the number of nodes that took its head.
+async fn store(dht: &Dht, items: Vec<OwnedItem>) -> Result<u32, &'static str> {
+    match dht.store_list(items).await {
+        None => Err("the DHT did not answer in time"),
+        Some(ended) if ended.stored == 0 => Err("no node of the DHT took it"),
+        Some(ended) => Ok(ended.stored),
+    }
+}
+
+/// Signs the lists of all files that the arguments name and hands the values of each to `put`, which stores them and
+/// gives the number of nodes that took the list, or what went wrong. Prints a line for each: digest, nodes, path.
 ///
 /// Does what it can and says what it cannot; fails at the end if there was any of the latter.
-pub(super) fn publish<E: fmt::Display>(
+async fn publish<E: fmt::Display>(
     arguments: &Arguments,
-    context: &mut Context,
-    mut put: impl FnMut(&SignedList) -> Result<usize, E>,
+    publisher: &Publisher,
+    output: &mut Output,
+    mut put: impl AsyncFnMut(Vec<OwnedItem>) -> Result<u32, E>,
 ) -> Result<(), Failure> {
-    let publisher = Publisher::read(&arguments.key)?;
     let mut failed = 0_u64;
     let mut refuse = |path: &Path, reason: &dyn fmt::Display| {
         complain(Tone::Error, format_args!("cannot publish {}: {reason}", path.display()));
         failed += 1;
     };
     for found in regular_files(&arguments.paths, arguments.recursive) {
-        let (path, file) = match found.and_then(hashed) {
+        let hashed = tokio::task::spawn_blocking(|| hashed(found)).await;
+        let (path, file) = match hashed.map_err(|error| Failure::Work(format!("cannot hash: {error}")))? {
             Ok(file) => file,
             Err((path, error)) => {
                 refuse(&path, &error);
                 continue;
             }
         };
-        let Some(list) = file.signed_by(&publisher) else {
+        let Some(items) = list_items(&file.object, file.length, &file.inner, Some(publisher.signer())) else {
             complain(Tone::Note, format_args!("skipped {}: {}", path.display(), file.reason_for_none()));
             continue;
         };
-        match put(&list) {
+        match put(items).await {
             Ok(nodes) => {
-                context.output.line(format_args!("{}  {nodes} nodes  {}", list.object, path.display()))?;
+                output.line(format_args!("{}  {nodes} nodes  {}", file.object, path.display()))?;
             }
             Err(error) => refuse(&path, &error),
         }
@@ -87,7 +121,8 @@ pub(super) fn publish<E: fmt::Display>(
     }
 }
 
-fn hashed(path: PathBuf) -> Result<(PathBuf, Hashed), Refused> {
+fn hashed(found: Result<PathBuf, Refused>) -> Result<(PathBuf, Hashed), Refused> {
+    let path = found?;
     match Hashed::read(&path) {
         Ok(file) => Ok((path, file)),
         Err(error) => Err((path, error)),
@@ -132,19 +167,6 @@ impl Hashed {
         Ok(Self { object: walk.finish(length), length, inner })
     }
 
-    /// Its list with the publisher's signature, if it has one in the DHT.
-    fn signed_by(&self, publisher: &Publisher) -> Option<SignedList> {
-        let items = ListItems::of(self.length, &self.inner)?;
-        Some(SignedList {
-            key: publisher.public_key(),
-            object: self.object,
-            sequence: LIST_SEQUENCE,
-            signature: publisher.sign(self.object.as_bytes(), &items.head),
-            value: items.head,
-            chunks: items.chunks,
-        })
-    }
-
     fn reason_for_none(&self) -> &'static str {
         if self.inner.is_empty() {
             "it has one piece, so no list"
@@ -157,78 +179,9 @@ impl Hashed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Surroundings, Typed};
-    use crate::wire::ListHead;
     use std::fs;
 
     const PIECE: usize = 4 << 20;
-
-    fn context() -> Context {
-        Context {
-            typed: Typed { config: None, flags: Vec::new() },
-            around: Surroundings::of_this_process(),
-            output: super::super::Output::new(),
-        }
-    }
-
-    /// A key, a file of two pieces and a byte, and one of one piece.
-    fn folder() -> (tempfile::TempDir, Arguments, Vec<u8>) {
-        let folder = tempfile::tempdir().unwrap();
-        let key = folder.path().join("key");
-        Publisher::from_seed([7; 32]).unwrap().save(&key).unwrap();
-        let files = folder.path().join("files");
-        fs::create_dir(&files).unwrap();
-        let big: Vec<u8> = (0..=2 * PIECE).map(|at| (at % 249) as u8).collect();
-        fs::write(files.join("big.deb"), &big).unwrap();
-        fs::write(files.join("small.deb"), &big[..PIECE]).unwrap();
-        let arguments = Arguments { key, recursive: true, paths: vec![files] };
-        (folder, arguments, big)
-    }
-
-    #[test]
-    fn files_of_several_pieces_are_signed_and_put() {
-        let (_folder, arguments, big) = folder();
-        let mut put = Vec::new();
-        let published = publish(&arguments, &mut context(), |list| {
-            put.push(list.clone());
-            Ok::<_, io::Error>(20)
-        });
-        published.unwrap();
-        let [list] = &put[..] else { panic!("the file of one piece has no list: {put:?}") };
-        assert_eq!(list.object, Sha256::of(&big));
-        let after = |pieces: usize| {
-            let mut walk = ChainWalk::from_state(State::INITIAL);
-            walk.update(&big[..pieces * PIECE]);
-            walk.state().unwrap().to_bytes()
-        };
-        let head = ListHead::parse(&list.value, big.len() as u64).unwrap();
-        assert_eq!(head, ListHead::States(vec![after(1), after(2)]));
-
-        let mut message = b"4:salt32:".to_vec();
-        message.extend(list.object.as_bytes());
-        message.extend(b"3:seqi1e1:v");
-        message.extend(&list.value);
-        let key = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, list.key);
-        key.verify(&message, &list.signature).unwrap();
-        assert_eq!(list.sequence, 1);
-    }
-
-    #[test]
-    fn what_cannot_be_published_does_not_keep_the_rest() {
-        let (folder, mut arguments, _) = folder();
-        arguments.paths.insert(0, folder.path().join("nowhere"));
-        let mut calls = 0;
-        let failure = publish(&arguments, &mut context(), |_| {
-            calls += 1;
-            Ok::<_, io::Error>(1)
-        });
-        assert_eq!(calls, 1);
-        let Err(Failure::Work(text)) = failure else { panic!("{failure:?}") };
-        assert!(text.starts_with("1 path was not published"), "{text}");
-        let failure = publish(&arguments, &mut context(), |_| Err::<usize, _>("no node answers"));
-        let Err(Failure::Work(text)) = failure else { panic!("{failure:?}") };
-        assert!(text.starts_with("2 paths"), "{text}");
-    }
 
     #[test]
     fn an_empty_file_and_whole_pieces_have_the_states_of_their_boundaries() {

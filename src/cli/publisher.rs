@@ -6,11 +6,10 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 use super::output::{Failure, Tone, complain};
+use crate::dht::Signer;
 use crate::digest;
-use crate::wire::LIST_SEQUENCE;
 
 /// Only its owner may read or write a private key.
 const MODE: u32 = 0o600;
@@ -18,10 +17,10 @@ const MODE: u32 = 0o600;
 /// More than any key file has: 64 digits and a line end.
 const MAX_FILE_BYTES: u64 = 1024;
 
-/// An Ed25519 key pair (RFC 8032) and the seed that it comes from.
+/// An Ed25519 key (RFC 8032) and the seed that it comes from.
 pub(super) struct Publisher {
     seed: [u8; 32],
-    pair: Ed25519KeyPair,
+    signer: Signer,
 }
 
 impl Publisher {
@@ -89,30 +88,18 @@ impl Publisher {
 
     /// The public key, as `dht.publishers` names it.
     pub(super) fn public_key_hex(&self) -> String {
-        hex(&self.public_key())
+        hex(self.signer.public_key())
     }
 
-    /// The 32 bytes of the public key.
-    pub(super) fn public_key(&self) -> [u8; 32] {
-        let mut key = [0; 32];
-        key.copy_from_slice(self.pair.public_key().as_ref());
-        key
+    /// What signs its lists.
+    pub(super) const fn signer(&self) -> &Signer {
+        &self.signer
     }
 
-    /// The signature of a mutable item with this salt and bencoded value (BEP 44, "signature generation").
-    pub(super) fn sign(&self, salt: &[u8], value: &[u8]) -> [u8; 64] {
-        let prefix = format!("4:salt{}:", salt.len());
-        let sequence = format!("3:seqi{LIST_SEQUENCE}e1:v");
-        let message = [prefix.as_bytes(), salt, sequence.as_bytes(), value].concat();
-        let mut signature = [0; 64];
-        signature.copy_from_slice(self.pair.sign(&message).as_ref());
-        signature
-    }
-
-    pub(super) fn from_seed(seed: [u8; 32]) -> Result<Self, Failure> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&seed);
-        let pair = pair.map_err(|error| Failure::Work(format!("cannot use the key: {error}")))?;
-        Ok(Self { seed, pair })
+    fn from_seed(seed: [u8; 32]) -> Result<Self, Failure> {
+        let signer = Signer::from_seed(&seed);
+        let signer = signer.ok_or_else(|| Failure::Work("the key cannot be used".to_owned()))?;
+        Ok(Self { seed, signer })
     }
 }
 
@@ -142,7 +129,7 @@ mod tests {
         let path = folder.path().join("key");
         let publisher = Publisher::generate().unwrap();
         publisher.save(&path).unwrap();
-        assert_eq!(Publisher::read(&path).unwrap().public_key(), publisher.public_key());
+        assert_eq!(Publisher::read(&path).unwrap().public_key_hex(), publisher.public_key_hex());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(Publisher::read(&path).is_ok(), "a warning, no more");
     }

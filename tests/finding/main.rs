@@ -7,4 +7,5 @@ mod support;
 
 mod apt;
 mod lists;
+mod publish;
 mod start;

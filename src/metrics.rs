@@ -130,6 +130,8 @@ struct Series {
     cache_misses: Counter,
     verification_failures: Family<ByReason, Counter>,
     visitors: Family<ByKind, Counter>,
+    announces: Counter,
+    failed_announces: Counter,
     connected_peers: Gauge,
     routing_table_size: Gauge,
     cache_size_bytes: Gauge,
@@ -194,6 +196,12 @@ impl Metrics {
                 &mut registry,
                 "visitors",
                 "Connections to the peer port that asked for nothing it serves",
+            ),
+            announces: counter(&mut registry, "announces", "Announces in the DHT that some node took"),
+            failed_announces: counter(
+                &mut registry,
+                "failed_announces",
+                "Announces in the DHT that no node took",
             ),
             connected_peers: gauge(&mut registry, "connected_peers", "Peers that answer us now"),
             routing_table_size: gauge(&mut registry, "routing_table_size", "Nodes in the DHT routing table"),
@@ -277,6 +285,12 @@ impl Metrics {
     /// How many peers answer us now.
     pub fn set_connected_peers(&self, peers: usize) {
         self.0.connected_peers.set(signed(peers as u64));
+    }
+
+    /// An object was announced in the DHT; `taken` says whether any node noted it.
+    pub fn announced(&self, taken: bool) {
+        let count = if taken { &self.0.announces } else { &self.0.failed_announces };
+        count.inc();
     }
 
     /// How many nodes the DHT routing table holds.
@@ -474,6 +488,8 @@ mod tests {
             "aptpeer_verification_failures_total{reason=\"signature\"} 0",
             "aptpeer_visitors_total{kind=\"bittorrent\"} 0",
             "aptpeer_visitors_total{kind=\"other\"} 0",
+            "aptpeer_announces_total 0",
+            "aptpeer_failed_announces_total 0",
             "aptpeer_connected_peers 0",
             "aptpeer_routing_table_size 0",
             "aptpeer_cache_size_bytes 0",

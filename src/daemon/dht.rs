@@ -55,24 +55,34 @@ pub(super) fn open(
 }
 
 /// What keeps our announcements alive on `dht`. `port` is where peers reach us.
-pub(super) fn announcer(settings: &Settings, store: Store, dht: Dht, port: Option<u16>) -> Announcer {
+pub(super) fn announcer(
+    settings: &Settings,
+    store: Store,
+    dht: Dht,
+    metrics: Metrics,
+    port: Option<u16>,
+) -> Announcer {
     let plan = Plan {
         interval: settings.dht.announce_interval.get(),
         budget: f64::from(settings.dht.announce_budget.per_second().get()),
         list_interval: LIST_INTERVAL,
     };
     let config = AnnouncerConfig { announce: settings.privacy.announce, port, plan };
-    Announcer::new(store, Arc::new(Mainline(dht)), config)
+    Announcer::new(store, Arc::new(Mainline { dht, metrics }), config)
 }
 
 /// The DHT as the announcer sees it.
-struct Mainline(Dht);
+struct Mainline {
+    dht: Dht,
+    metrics: Metrics,
+}
 
 impl Announce for Mainline {
     fn announce(&self, object: InfoHash, port: u16) -> Answer<'_, Announced> {
         Box::pin(async move {
             let Ended { stored, peers, datagrams, .. } =
-                self.0.announce(object, port).await.unwrap_or_default();
+                self.dht.announce(object, port).await.unwrap_or_default();
+            self.metrics.announced(stored > 0);
             Announced { stored, others: peers, datagrams }
         })
     }
@@ -83,7 +93,7 @@ impl Announce for Mainline {
             let Some(items) = list_items(&list.id, list.geometry.length(), &states, None) else {
                 return Published { stored: 0, datagrams: 0 };
             };
-            let Ended { stored, datagrams, .. } = self.0.store_list(items).await.unwrap_or_default();
+            let Ended { stored, datagrams, .. } = self.dht.store_list(items).await.unwrap_or_default();
             Published { stored, datagrams }
         })
     }

@@ -169,7 +169,8 @@ impl Flight {
     /// that could be had elsewhere.
     fn look_up_if_due(&mut self) {
         let large = self.canvas.geometry().pieces() > 1;
-        if self.looked_up || self.machine.ledger().is_closed() || !(large || !self.machine.has_live_peer()) {
+        let needed = large || !self.machine.has_live_peer();
+        if self.looked_up || self.machine.ledger().is_closed() || !needed {
             return;
         }
         self.looked_up = true;

@@ -65,9 +65,12 @@ fn a_bootstrap_node_answers_for_the_dht_and_nothing_else() {
     // A transaction id of 2 bytes, as libtorrent sends.
     let ping = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
     socket.send_to(ping, node.dht()).unwrap();
-    let mut answer = [0; 1500];
-    let (length, from) = socket.recv_from(&mut answer).unwrap();
-    let text = answer[..length].escape_ascii().to_string();
-    assert_eq!(from, node.dht());
-    assert!(text.contains("1:t2:aa") && text.contains("1:y1:r"), "{text}");
+    // It asks back, too: who answers gets into its table.
+    let mut datagrams = (0..2).map(|_| {
+        let mut datagram = [0; 1500];
+        let (length, from) = socket.recv_from(&mut datagram).unwrap();
+        assert_eq!(from, node.dht());
+        datagram[..length].escape_ascii().to_string()
+    });
+    assert!(datagrams.any(|text| text.contains("1:t2:aa") && text.contains("1:y1:r")));
 }

@@ -204,10 +204,14 @@ impl Daemon {
         assert!(found.is_some(), "no node of the DHT answers: {}", self.stats());
     }
 
-    /// Waits until it has announced so many objects.
+    /// Waits until so many announces of its were taken by the DHT.
     #[track_caller]
     pub fn wait_for_announced(&self, objects: u64) {
-        let announced = || self.stats()["announcing"]["kept"].as_u64();
+        let announced = || {
+            let metrics = self.metrics();
+            let line = metrics.lines().find_map(|line| line.strip_prefix("aptpeer_announces_total "));
+            line.and_then(|count| count.parse::<u64>().ok())
+        };
         let found = wait_for(ANNOUNCE_LIMIT, || (announced() >= Some(objects)).then_some(()));
         assert!(found.is_some(), "not {objects} objects announced: {}", self.stats());
     }

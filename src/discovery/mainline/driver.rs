@@ -176,7 +176,7 @@ impl Driver {
                 () = shutdown.cancelled() => break,
                 () = receive(&mut self.lanes) => {}
                 Some(command) = self.inbox.recv() => self.handle_command(command),
-                Some(resolved) = self.resolving.join_next() => self.handle_resolved(resolved.unwrap_or_default()),
+                Some(resolved) = self.resolving.join_next() => self.handle_resolved(&resolved.unwrap_or_default()),
                 () = tokio::time::sleep_until(deadline.into()) => {}
             }
         }
@@ -414,9 +414,9 @@ impl Driver {
         self.resolving.spawn(self.bootstrap.clone().resolve());
     }
 
-    fn handle_resolved(&mut self, addresses: Vec<SocketAddr>) {
+    fn handle_resolved(&mut self, addresses: &[SocketAddr]) {
         self.resolved_none = addresses.is_empty();
-        self.add_nodes(&addresses);
+        self.add_nodes(addresses);
     }
 
     fn add_nodes(&mut self, addresses: &[SocketAddr]) {

@@ -168,8 +168,9 @@ impl Flight {
     /// somebody may hold, only when it turns out that none of those does. It costs apt nothing: nothing waits for it
     /// that could be had elsewhere.
     fn look_up_if_due(&mut self) {
-        let large = self.canvas.geometry().pieces() > 1;
-        if self.looked_up || self.machine.ledger().is_closed() || !(large || !self.machine.has_live_peer()) {
+        let small = self.canvas.geometry().pieces() == 1;
+        let spared = small && self.machine.has_live_peer();
+        if self.looked_up || spared || self.machine.ledger().is_closed() {
             return;
         }
         self.looked_up = true;

@@ -29,6 +29,10 @@ use crate::swarm::{Download, Fact, FetchId, Order, Outcome, PeerFault, PeerKind,
 /// Events that wait for the machine; fetches that are faster than it wait in turn.
 const EVENTS: usize = 64;
 
+/// How long a look-up may keep the mirror's own refusal from the client, counted from the start of the download: apt often
+/// knows another way, which must not wait for long.
+const REFUSED: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// How long a download goes on when nobody reads it any more: apt comes back within seconds where it was cut off.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(20);
 
@@ -424,6 +428,9 @@ impl Flight {
             Event::MirrorFailed(fetch, error) => {
                 debug!(object = %self.shared.want.id, %error, "the mirror gives nothing");
                 self.running.remove(&fetch);
+                if let Some(findings) = self.findings.as_ref().filter(|_| error.is_answer()) {
+                    self.machine.expect_findings(findings.until().min(self.began + REFUSED));
+                }
                 self.shared.progress.send_modify(|progress| progress.mirror_error = Some(error));
                 self.machine.handle_walk_failure(fetch, PeerFault::Short);
             }

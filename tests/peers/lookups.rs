@@ -262,3 +262,28 @@ fn with_the_mirror_down_a_fruitless_look_up_ends_the_wait_and_is_not_tried_again
     println!("given up after {:.2?}, the second time after {:.2?}", fetched.took, again.elapsed());
     assert!(asked.try_recv().is_err(), "nobody had it a moment ago");
 }
+
+#[test]
+fn a_file_that_the_mirror_lacks_is_found_elsewhere_or_lacking_soon() {
+    let repository = repository();
+    let objects = objects(&repository);
+    let peer = Peer::start_on(network(1), &slices(&objects), &[]);
+    let mirror = Mirror::start(&repository.root());
+    let (node, mut asked) = Node::looking();
+    learn(node.proxy, &mirror);
+    mirror.script(Rule::new("*.deb", MirrorFault::Status(404)));
+    let mut ask = |name: &str, object: &[u8], finds: Option<Found>| {
+        std::thread::scope(|scope| {
+            let fetching = scope.spawn(|| fetch(node.proxy, &url(&mirror, &repository, name), &[]));
+            // Kept until the answer is there: a look-up that does not end.
+            let asked = asked_for(&mut asked, object);
+            finds.map(|found| asked.finder.tell(found));
+            fetching.join().unwrap()
+        })
+    };
+    check_whole(&ask("three", &objects[1], Some(stranger(peer.address()))), &objects[1]);
+    let lacking = ask("one", &objects[0], None);
+    assert_eq!(lacking.head.status, 404, "{}", lacking.head.head);
+    println!("lacking after {:.2?}", lacking.took);
+    assert!(lacking.took < Duration::from_secs(6), "{:?}", lacking.took);
+}

@@ -3,6 +3,7 @@
 mod claims;
 mod download;
 mod fault;
+mod found;
 mod judge;
 mod order;
 mod pace;

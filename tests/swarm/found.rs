@@ -12,13 +12,15 @@ fn milliseconds(count: u64) -> Duration {
 }
 
 /// The same source, found by a look-up after this time.
-fn found(after: Duration, source: Behaviour) -> Behaviour {
-    Behaviour { found_after: Some(after), ..source }
+fn found(after: Duration, mut source: Behaviour) -> Behaviour {
+    source.found_after = Some(after);
+    source
 }
 
 /// Without a piece list of its own.
-fn plain(source: Behaviour) -> Behaviour {
-    Behaviour { list: None, ..source }
+fn plain(mut source: Behaviour) -> Behaviour {
+    source.list = None;
+    source
 }
 
 const WRONG: fn(PieceIndex) -> Variant = |_| 1;

@@ -183,7 +183,8 @@ impl Walk {
         let Some(at) = self.candidates.iter().position(|node| node.address == address) else { return };
         let mut node = self.candidates.remove(at);
         self.answered += 1;
-        if let Some(sponsor) = node.sponsor.and_then(|sponsor| self.sponsors.get_mut(&sponsor)) {
+        if let Some(sponsor) = node.sponsor {
+            let sponsor = self.sponsors.entry(sponsor).or_default();
             sponsor.answered = sponsor.answered.saturating_add(1);
         }
         if node.id != Some(id) && self.candidates.iter().any(|other| other.id == Some(id)) {
@@ -416,7 +417,8 @@ mod tests {
             asked += 1;
         }
         assert_eq!(asked, WIDEST, "it looks further than the misfits, but not for ever");
-        let mut walk = super::tests::walk((1..=6).map(node).chain((1..=8).map(fitting)));
+        let mut walk = Walk::new(TARGET, 3);
+        (1..=6).map(node).chain((1..=8).map(fitting)).for_each(|node| walk.add(node));
         while let Step::Ask(address) = walk.step(|_| true) {
             walk.asked(address);
             let misfits = (1..=6).map(node);

@@ -20,7 +20,7 @@ const PER_NETWORK: usize = 2;
 /// A node is good for this long after it was heard (BEP 5).
 const GOOD_FOR: Duration = Duration::from_secs(15 * 60);
 
-/// A node that did not answer once is asked again so soon: datagrams get lost.
+/// A node that did not answer once is asked again so soon, for datagrams get lost; then ever later.
 const RETRY: Duration = Duration::from_secs(20);
 
 /// A node that did not answer so often in a row is bad (BEP 5: "multiple queries in a row").
@@ -106,14 +106,14 @@ impl Table {
 
     /// A node did not answer.
     pub(super) fn failed(&mut self, address: SocketAddr, now: Instant) {
-        let reached = self.last_answer.is_some_and(|last| now.saturating_duration_since(last) < REACHED);
+        let is_reached = self.is_reached(now);
         self.buckets.values_mut().for_each(|bucket| {
             bucket.spares.retain(|spare| spare.contact.address != address);
             let Some(at) = bucket.nodes.iter().position(|entry| entry.contact.address == address) else {
                 return;
             };
             let entry = &mut bucket.nodes[at];
-            entry.failures = entry.failures.saturating_add(1).min(if reached { GONE } else { BAD });
+            entry.failures = entry.failures.saturating_add(1).min(if is_reached { GONE } else { BAD });
             entry.failed = Some(now);
             let failures = entry.failures;
             if failures < BAD {
@@ -171,6 +171,7 @@ impl Table {
 
     /// The node that should be asked next, if one should be by now. It is not named again for a while.
     pub(super) fn check(&mut self, now: Instant) -> Option<Check> {
+        let is_reached = self.is_reached(now);
         let (index, has_room, entry) = self
             .buckets
             .iter_mut()
@@ -178,6 +179,7 @@ impl Table {
                 let has_room = bucket.nodes.len() < BUCKET;
                 bucket.nodes.iter_mut().map(move |entry| (*index, has_room, entry))
             })
+            .filter(|(_, _, entry)| is_reached || !entry.is_bad())
             .min_by_key(|(_, _, entry)| entry.due())?;
         if entry.due() > now {
             return None;
@@ -259,6 +261,11 @@ impl Table {
         })
     }
 
+    /// Whether anybody answered lately. Where nobody did, asking each bad node again tells nothing.
+    fn is_reached(&self, now: Instant) -> bool {
+        self.last_answer.is_some_and(|last| now.saturating_duration_since(last) < REACHED)
+    }
+
     fn index(&self, id: &Id) -> u32 {
         self.own.distance(id).common_bits()
     }
@@ -300,8 +307,8 @@ impl Entry {
     /// When it should be asked whether it is still there.
     fn due(&self) -> Instant {
         let due = match (self.failures, self.failed) {
-            (1, Some(failed)) => failed + RETRY,
-            (_, Some(failed)) => failed + GOOD_FOR,
+            // After 20 s, 1, 3 and 9 minutes.
+            (failures, Some(failed)) => failed + RETRY * 3_u32.pow(u32::from(failures.clamp(1, GONE)) - 1),
             (_, None) => self.heard + GOOD_FOR - RETRY,
         };
         self.checked.map_or(due, |checked| due.max(checked + RETRY))

@@ -7,16 +7,14 @@ use std::time::Instant;
 use super::address::{Contact, is_local};
 use super::id::{Distance, Id};
 use super::prefix::Prefix;
+use super::table::MISFITS;
 
 /// The nodes that are to know a thing: those 8 that are closest to its point (BEP 5's bucket size).
 pub(super) const CLOSEST: usize = 8;
 
-/// Of these 8, so many may have ids that do not fit their addresses (BEP 42). The ids of the others cannot be chosen, so
-/// that nobody owns the whole neighbourhood of a point.
-const MISFITS: usize = 4;
-
-/// Where few ids fit, the walk is over when so many of the closest have answered.
-const WIDEST: usize = 16;
+/// Nodes with ids that do not fit their addresses (BEP 42) that are asked, of the closest. Only [`MISFITS`] of them count
+/// among the 8, as long as there are others: whoever has many addresses owns no whole neighbourhood.
+const MISFITS_ASKED: usize = 8;
 
 /// Queries of one walk. Those in networks of a million nodes need some 30; more is somebody leading us about.
 const MAX_ASKED: u32 = 80;
@@ -137,6 +135,7 @@ impl Walk {
             }
             match node.state {
                 State::Late | State::Dead => continue,
+                _ if !node.fits && nearest.misfits >= MISFITS_ASKED => continue,
                 State::Fresh if self.asked < MAX_ASKED && !is_free(node.address) => {
                     waiting = true;
                     continue;
@@ -307,7 +306,7 @@ impl Nearest {
     }
 
     fn is_full(&self) -> bool {
-        self.fitting + self.misfits.min(MISFITS) >= CLOSEST || self.fitting + self.misfits >= WIDEST
+        self.fitting + self.misfits.min(MISFITS) >= CLOSEST
     }
 }
 
@@ -416,15 +415,7 @@ mod tests {
             walk.answered(address, contact.id, Some(b"token"), now);
             asked += 1;
         }
-        assert_eq!(asked, WIDEST, "it looks further than the misfits, but not for ever");
-        let mut walk = Walk::new(TARGET, 3);
-        (1..=6).map(node).chain((1..=8).map(fitting)).for_each(|node| walk.add(node));
-        while let Step::Ask(address) = walk.step(|_| true) {
-            walk.asked(address);
-            let misfits = (1..=6).map(node);
-            let contact = misfits.chain((1..=8).map(fitting)).find(|node| node.address == address).unwrap();
-            walk.answered(address, contact.id, Some(b"token"), now);
-        }
+        assert_eq!(asked, MISFITS_ASKED + 4, "it looks further than the misfits");
         let chosen = walk.closest(8);
         let fits = chosen.iter().filter(|holder| holder.node.id.fits_address(holder.node.address.ip()));
         assert_eq!((fits.count(), chosen.len()), (4, 8));

@@ -210,8 +210,9 @@ fn whoever_surrounds_an_info_hash_does_not_hide_it() {
     }
     let addresses: Vec<SocketAddr> = friends.iter().map(|friend| friend.address).collect();
     for at in 0..100 {
-        let addresses = addresses.clone();
-        net.with(at, |node, now| node.add_nodes(addresses, now));
+        for addresses in addresses.chunks(16) {
+            net.with(at, |node, now| node.add_nodes(addresses.iter().copied(), now));
+        }
     }
     net.run(seconds(60));
     let announced = net.announce(3, hash);

@@ -29,7 +29,7 @@ const MAX_TOLD: usize = 16;
 const PER_NETWORK: usize = 3;
 
 /// Who named so many nodes that are silent, and none that answered, is no longer believed.
-const MAX_SILENT: u8 = 4;
+const MAX_SILENT: u8 = 6;
 
 /// The candidates for the neighbourhood of a point, and how far each has got.
 #[derive(Debug)]
@@ -223,6 +223,13 @@ impl Walk {
 
     fn insert(&mut self, contact: Contact, sponsor: Option<SocketAddr>) {
         let known = self.candidates.iter().any(|node| node.id == Some(contact.id));
+        // Now it is known where the node is that only had an address.
+        self.candidates.retain(|node| {
+            known
+                || node.id.is_some()
+                || node.address != contact.address
+                || !matches!(node.state, State::Fresh)
+        });
         if known || !self.has_room_for(contact.address) {
             return;
         }
@@ -469,6 +476,17 @@ mod tests {
         assert_eq!(walk.candidates.len(), MAX_CANDIDATES);
         assert!(walk.candidates.iter().any(|candidate| candidate.id == Some(node(1000).id)));
         assert!(walk.candidates.iter().all(|candidate| candidate.id != Some(node(2000).id)));
+    }
+
+    #[test]
+    fn an_address_finds_its_place_as_soon_as_somebody_names_its_id() {
+        let mut walk = Walk::new(TARGET, 3);
+        (1..=20).for_each(|n| walk.add_address(at_home(n).address));
+        assert_eq!(walk.step(|_| true), Step::Ask(at_home(1).address));
+        walk.asked(at_home(1).address);
+        walk.told(at_home(1).address, [at_home(20)].into_iter());
+        assert_eq!(walk.step(|_| true), Step::Ask(at_home(20).address));
+        assert_eq!(walk.candidates.len(), 20);
     }
 
     #[test]

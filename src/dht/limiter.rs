@@ -49,6 +49,10 @@ impl Limiter {
     /// Whether a datagram from there may cost us anything; if so, it is counted.
     pub(super) fn admit(&mut self, from: IpAddr, now: Instant) -> bool {
         let now = u64::try_from(now.saturating_duration_since(self.started).as_micros()).unwrap_or(u64::MAX);
+        // In a flood this is all that is looked at.
+        if self.all.drawn(self.ceiling, now).is_none() {
+            return false;
+        }
         // No router forwards loopback addresses (RFC 1122, section 3.2.1.3): this is our own machine.
         if !from.to_canonical().is_loopback() {
             let host = self.places(b"host", Prefix::host(from));
@@ -96,12 +100,15 @@ struct Bucket(u64);
 
 impl Bucket {
     fn take(&mut self, pace: Pace, now: u64) -> bool {
+        let drawn = self.drawn(pace, now);
+        *self = drawn.unwrap_or(*self);
+        drawn.is_some()
+    }
+
+    /// What it is after one datagram more, if there is enough in it.
+    fn drawn(self, pace: Pace, now: u64) -> Option<Self> {
         let full_at = self.0.max(now).saturating_add(pace.each);
-        let there = full_at <= now.saturating_add(pace.ahead);
-        if there {
-            self.0 = full_at;
-        }
-        there
+        (full_at <= now.saturating_add(pace.ahead)).then_some(Self(full_at))
     }
 }
 

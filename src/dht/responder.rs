@@ -7,10 +7,9 @@ use ring::hmac;
 
 use super::address::{Contact, is_dialable};
 use super::id::Id;
-use super::item::OwnedItem;
 use super::items::{Items, Refusal};
 use super::limiter::Limiter;
-use super::message::{Ask, Body, GENERIC, PROTOCOL, Packet, Query, Reply, encode_error};
+use super::message::{Ask, Body, GENERIC, Item, PROTOCOL, Packet, Query, Reply, encode_error};
 use super::peers::Peers;
 use super::token::{Token, Tokens};
 
@@ -147,17 +146,9 @@ impl Responder {
         };
         let token = self.token(from.ip(), now);
         let nodes = Nodes { query, v4: from.is_ipv4(), close };
-        let reply = match query.ask {
-            Ask::Ping => Reply::default(),
-            Ask::FindNode { target } => nodes.reply(&target),
-            Ask::GetPeers { info_hash } => {
-                self.peers_of(&info_hash, nodes.reply(&info_hash), &token, from, now)
-            }
-            Ask::Get { target, seq } => self.value_of(&target, seq, nodes.reply(&target), &token),
-            Ask::AnnouncePeer { .. } | Ask::Put { .. } => match self.store(query, from, now) {
-                Ok(()) => Reply::default(),
-                Err(Refusal { code, why }) => return Some(encode_error(code, why, packet.transaction)),
-            },
+        let reply = match self.reply(query, &nodes, &token, from, now) {
+            Ok(reply) => reply,
+            Err(Refusal { code, why }) => return Some(encode_error(code, why, packet.transaction)),
         };
         let datagram = encode(reply, own, packet.transaction, from);
         if datagram.len() > LONG_ANSWER {
@@ -188,51 +179,59 @@ impl Responder {
         }
     }
 
-    fn peers_of<'a>(
-        &mut self,
-        info_hash: &Id,
-        reply: Reply<'a>,
+    /// What is answered, and done.
+    fn reply<'a>(
+        &'a mut self,
+        query: &Query<'_>,
+        nodes: &Nodes<'_, impl Fn(&Id) -> Vec<Contact>>,
         token: &'a Token,
         from: SocketAddr,
         now: Instant,
-    ) -> Reply<'a> {
-        let most = if from.is_ipv4() { MAX_PEERS } else { MAX_PEERS6 };
-        let peers = self.peers.sample(info_hash, most, from.ip(), now);
-        Reply { peers, token: Some(token), ..reply }
-    }
-
-    fn value_of<'a>(
-        &'a self,
-        target: &Id,
-        known: Option<i64>,
-        reply: Reply<'a>,
-        token: &'a Token,
-    ) -> Reply<'a> {
-        let item = self.items.get(target);
-        let seq = item.and_then(OwnedItem::seq);
-        // BEP 44, "get message": the value is left out where its number "is less than or equal to the `seq` field".
-        let item = item.filter(|_| known.is_none() || seq > known || seq.is_none());
-        Reply { item: item.map(|item| item.as_message()), seq, token: Some(token), ..reply }
-    }
-
-    fn store(&mut self, query: &Query<'_>, from: SocketAddr, now: Instant) -> Result<(), Refusal> {
-        let (Ask::AnnouncePeer { token, .. } | Ask::Put { token, .. }) = query.ask else { return Ok(()) };
-        // BEP 5: "The queried node must verify that the token was previously sent to the same IP address".
-        if !self.tokens.accepts(token, from.ip(), now) {
-            return Err(Refusal { code: PROTOCOL, why: "bad token" });
-        }
+    ) -> Result<Reply<'a>, Refusal> {
         match query.ask {
-            Ask::AnnouncePeer { info_hash, port, .. } => {
+            Ask::Ping => Ok(Reply::default()),
+            Ask::FindNode { target } => Ok(nodes.close_to(&target)),
+            Ask::GetPeers { info_hash } => {
+                let most = if from.is_ipv4() { MAX_PEERS } else { MAX_PEERS6 };
+                let peers = self.peers.sample(&info_hash, most, from.ip(), now);
+                Ok(Reply { peers, token: Some(token), ..nodes.close_to(&info_hash) })
+            }
+            Ask::Get { target, seq } => {
+                let (item, seq) = self.value(&target, seq);
+                Ok(Reply { item, seq, token: Some(token), ..nodes.close_to(&target) })
+            }
+            Ask::AnnouncePeer { info_hash, port, token } => {
+                self.check(token, from, now)?;
                 let peer = SocketAddr::new(from.ip(), port.unwrap_or(from.port()));
                 if !is_dialable(peer) {
                     return Err(Refusal { code: GENERIC, why: "nobody can reach that address" });
                 }
                 self.peers.announce(info_hash, peer, now);
-                Ok(())
+                Ok(Reply::default())
             }
-            Ask::Put { item, cas, .. } => self.items.put(&item, cas, from.ip(), now),
-            _ => Ok(()),
+            Ask::Put { item, cas, token } => {
+                self.check(token, from, now)?;
+                self.items.put(&item, cas, from.ip(), now)?;
+                Ok(Reply::default())
+            }
         }
+    }
+
+    /// The value of a target and its number.
+    fn value(&self, target: &Id, known: Option<i64>) -> (Option<Item<'_>>, Option<i64>) {
+        let Some(item) = self.items.get(target) else { return (None, None) };
+        let seq = item.seq();
+        // BEP 44, "get message": the value is left out where its number "is less than or equal to the `seq` field".
+        let not_newer = seq.is_some() && known >= seq;
+        (Some(item.as_message()).filter(|_| !not_newer), seq)
+    }
+
+    /// BEP 5: "The queried node must verify that the token was previously sent to the same IP address".
+    fn check(&self, token: &[u8], from: SocketAddr, now: Instant) -> Result<(), Refusal> {
+        if self.tokens.accepts(token, from.ip(), now) {
+            return Ok(());
+        }
+        Err(Refusal { code: PROTOCOL, why: "bad token" })
     }
 }
 
@@ -244,7 +243,7 @@ struct Nodes<'q, F> {
 }
 
 impl<F: Fn(&Id) -> Vec<Contact>> Nodes<'_, F> {
-    fn reply(&self, target: &Id) -> Reply<'static> {
+    fn close_to(&self, target: &Id) -> Reply<'static> {
         // BEP 32: without `want`, those of the family that the query came by.
         let wanted = self.query.want.is_none_or(|want| if self.v4 { want.v4 } else { want.v6 });
         if !wanted {
@@ -275,9 +274,9 @@ fn encode(mut reply: Reply<'_>, own: &Id, transaction: &[u8], to: SocketAddr) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::item::Signer;
+    use super::super::item::{OwnedItem, Signer};
     use super::super::message::{
-        BAD_SIGNATURE, Item, MAX_TRANSACTION, METHOD_UNKNOWN, Response, SEQUENCE_TOO_OLD, Want,
+        BAD_SIGNATURE, MAX_TRANSACTION, METHOD_UNKNOWN, Response, SEQUENCE_TOO_OLD, Want,
     };
     use super::*;
     use crate::bencode::Value;

@@ -214,6 +214,38 @@ mod tests {
     }
 
     #[test]
+    fn the_books_are_right_whatever_happens() {
+        let start = Instant::now();
+        let mut shelf = Shelf::new(ROOM, start);
+        let mut random = 1_u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        for round in 0..5000 {
+            let now = start + Duration::from_secs(round);
+            let id = id(next(200) as u32);
+            match next(4) {
+                0 => drop(shelf.refresh(&id, now)),
+                1 if next(50) == 0 => shelf.expire(Duration::from_secs(100), now),
+                _ => {
+                    let from = IpAddr::from([[8, 10][next(2) as usize], 0, next(20) as u8, 1]);
+                    shelf.put(id, 0, next(400) as usize, from, now);
+                }
+            }
+            let bytes: usize = shelf.entries.values().map(|entry| entry.bytes).sum();
+            assert_eq!((shelf.all.ages.len(), shelf.all.bytes), (shelf.len(), bytes));
+            assert!(shelf.len() <= ROOM.entries && bytes <= ROOM.bytes);
+            for (owner, share) in &shelf.shares {
+                let those = shelf.entries.values().filter(|entry| entry.owner == Some(*owner));
+                let (count, bytes) = those.fold((0, 0), |(n, bytes), entry| (n + 1, bytes + entry.bytes));
+                assert_eq!((share.ages.len(), share.bytes), (count, bytes));
+                assert!((1..=ROOM.entries / SHARES).contains(&count) && bytes <= ROOM.bytes / SHARES);
+            }
+        }
+    }
+
+    #[test]
     fn what_nobody_speaks_of_any_more_is_forgotten() {
         let start = Instant::now();
         let hour = Duration::from_secs(3600);

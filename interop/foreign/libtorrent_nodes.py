@@ -72,10 +72,6 @@ class Node:
             value = encoded(alert.item)
             if value or alert.authoritative:
                 self.done("get", (raw(alert.key) + raw(alert.salt)).hex(), {"value": value})
-        elif isinstance(alert, lt.dht_put_alert) and alert.num_success:
-            immutable = not any(raw(alert.public_key))
-            key = alert.target.to_bytes() if immutable else raw(alert.public_key) + raw(alert.salt)
-            self.done("put", key.hex(), {})
 
     def done(self, kind, key, answer):
         with self.lock:
@@ -107,12 +103,12 @@ class Node:
             seed, salt = bytes.fromhex(request["seed"]), bytes.fromhex(request.get("salt", ""))
             key = ed25519.public(seed)
             value = lt.bdecode(bytes.fromhex(request["value"]))
-            self.wait(kind, (key + salt).hex(), number)
             self.session.dht_put_mutable_item(*map(spelt, (ed25519.expand(seed), key, value, salt)))
+            say({"id": number})  # it is stored some 15 s later
         elif kind == "put":
             value = lt.bdecode(bytes.fromhex(request["value"]))
-            target = self.session.dht_put_immutable_item(value)
-            self.wait(kind, target.to_bytes().hex(), number)
+            self.session.dht_put_immutable_item(value)
+            say({"id": number})
         elif kind == "get" and "key" in request:
             self.wait(kind, request["key"] + request.get("salt", ""), number)
             key, salt = bytes.fromhex(request["key"]), bytes.fromhex(request.get("salt", ""))

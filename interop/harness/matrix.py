@@ -10,8 +10,9 @@ class Skip(Exception):
 
 
 class Matrix:
-    def __init__(self, only=()):
+    def __init__(self, only=(), in_our_place=None):
         self.only = only
+        self.in_our_place = in_our_place
         self.tables = {}
         self.failures = []
         self.skips = []

@@ -11,17 +11,32 @@ class NoAnswer(Exception):
     pass
 
 
-def ask(node, what, arguments, source="", tries=5):
+def ask(node, what, arguments, source=""):
     """Sends the query from a new socket bound to `source`, again if nothing comes, and gives the answer's `r`."""
-    address, port = node
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((source, 0))
-        sock.settimeout(1)
-        for _ in range(tries):
-            answer = _ask_once(sock, (address, port), what, arguments)
-            if answer is not None:
-                return answer
-    raise NoAnswer(f"{what} to {address}:{port}")
+    with _socket(source) as sock:
+        return _ask(sock, node, what, arguments)
+
+
+def _socket(source):
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((source, 0))
+    sock.settimeout(1)
+    return sock
+
+
+def _ask(sock, node, what, arguments, tries=5):
+    for _ in range(tries):
+        answer = _ask_once(sock, node, what, arguments)
+        if answer is not None:
+            return answer
+    raise NoAnswer(f"{what} to {node[0]}:{node[1]}")
+
+
+def _token(sock, node, what, arguments):
+    token = _ask(sock, node, what, arguments).get(b"token")
+    if token is None:
+        raise NoAnswer(f"{what} to {node[0]}:{node[1]} brought no token")
+    return token
 
 
 def _ask_once(sock, node, what, arguments):
@@ -50,15 +65,16 @@ def ping(node):
 
 
 def get_peers(node, info_hash, source=""):
-    """What the node has stored: a set of (address, port); and the token for an announce from the same address."""
+    """What the node has stored: a set of (address, port)."""
     answer = ask(node, "get_peers", {"info_hash": info_hash}, source)
-    peers = {(socket.inet_ntoa(value[:4]), int.from_bytes(value[4:6], "big")) for value in answer.get(b"values", [])}
-    return peers, answer.get(b"token")
+    return {(socket.inet_ntoa(value[:4]), int.from_bytes(value[4:6], "big")) for value in answer.get(b"values", [])}
 
 
 def announce(node, info_hash, port, source=""):
-    _, token = get_peers(node, info_hash, source)
-    ask(node, "announce_peer", {"info_hash": info_hash, "port": port, "token": token}, source)
+    # One socket for both: some bind their tokens to the port, too.
+    with _socket(source) as sock:
+        token = _token(sock, node, "get_peers", {"info_hash": info_hash})
+        _ask(sock, node, "announce_peer", {"info_hash": info_hash, "port": port, "token": token})
 
 
 def get(node, target):
@@ -68,7 +84,8 @@ def get(node, target):
 
 def put_immutable(node, value):
     target = hashlib.sha1(bencode.encode(value)).digest()
-    ask(node, "put", {"v": value, "token": get(node, target)[b"token"]})
+    with _socket("") as sock:
+        _ask(sock, node, "put", {"v": value, "token": _token(sock, node, "get", {"target": target})})
     return target
 
 
@@ -76,8 +93,10 @@ def put_mutable(node, seed, value, salt=b"", seq=1):
     key = ed25519.public(seed)
     target = mutable_target(key, salt)
     signature = ed25519.sign(seed, signed(value, salt, seq))
-    arguments = {"v": value, "k": key, "sig": signature, "seq": seq, "token": get(node, target)[b"token"]}
-    ask(node, "put", arguments | ({"salt": salt} if salt else {}))
+    with _socket("") as sock:
+        token = _token(sock, node, "get", {"target": target})
+        arguments = {"v": value, "k": key, "sig": signature, "seq": seq, "token": token}
+        _ask(sock, node, "put", arguments | ({"salt": salt} if salt else {}))
     return target
 
 

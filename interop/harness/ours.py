@@ -33,7 +33,7 @@ def has_dht():
 class Ours:
     """The folders and the configuration of one aptpeer."""
 
-    def __init__(self, folder, peers=(), bootstrap=(), address="127.0.0.1", port=0, lists_dir="", publishers=()):
+    def __init__(self, folder, peers=(), bootstrap=(), address="127.0.0.1", port=0, publishers=(), public=False):
         self.folder = Path(folder)
         self.address = address
         for name in ("cache", "state"):
@@ -42,23 +42,26 @@ class Ours:
         dht = "enabled = false"
         if bootstrap:
             dht = f"enabled = true\nbootstrap = {json.dumps(list(bootstrap))}\npublishers = {json.dumps(list(publishers))}"
+        private = "false" if public else "true"
         self.config.write_text(
             f"""[proxy]
 listen = "127.0.0.1:0"
 [mirrors]
-allow_private = true
-lists_dir = "{lists_dir}"
+allow_private = {private}
+lists_dir = ""
 proxy = "none"
 [network]
 listen = ["{address}:{port}"]
 peers = {json.dumps(list(peers))}
-allow_private_peers = true
+allow_private_peers = {private}
 port_mapping = false
 [cache]
 path = "{self.folder}/cache"
 min_free_space = "0"
 [state]
 path = "{self.folder}/state"
+[transfer]
+prefer = "offload"
 [dht]
 {dht}
 [lan]

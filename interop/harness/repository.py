@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import os
 import random
 import shutil
 from pathlib import Path
@@ -67,7 +66,7 @@ class Repository:
 class Apt:
     """apt-get in a private root, with a proxy for everything."""
 
-    def __init__(self, folder, repository, mirror_port, proxy):
+    def __init__(self, folder, repository, mirror, proxy):
         self.root = Path(folder)
         shutil.rmtree(self.root, ignore_errors=True)
         for name in (
@@ -82,7 +81,7 @@ class Apt:
             (self.root / name).mkdir(parents=True)
         (self.root / "var/lib/dpkg/status").touch()
         (self.root / "etc/apt/sources.list").write_text(
-            f"deb [signed-by={repository.keyring}] http://127.0.0.1:{mirror_port}/flat ./\n"
+            f"deb [signed-by={repository.keyring}] http://{mirror}/flat ./\n"
         )
         # Read before everything else (apt.conf(5)), so that nothing of the machine's own apt is.
         (self.root / "apt.conf").write_text(
@@ -112,7 +111,3 @@ class Apt:
             found = hashlib.sha256((archives / f"{name}_1.0-1_all.deb").read_bytes()).hexdigest()
             if found != sha256:
                 raise Gone(f"apt has other bytes of {name} than were built")
-
-    @property
-    def lists(self):
-        return os.path.join(self.root, "var/lib/apt/lists")

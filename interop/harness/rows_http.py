@@ -142,7 +142,7 @@ def servers(matrix, work):
 
         def apt(port=port, name=name):
             daemon = Daemon(work / f"daemon {name}", peers=[f"127.0.0.1:{port}"]).start()
-            client = Apt(work / f"apt {name}", repository, mirror.port, daemon.proxy)
+            client = Apt(work / f"apt {name}", repository, f"127.0.0.1:{mirror.port}", daemon.proxy)
             client.update()
             client.install()
             stats = daemon.stats()

@@ -1,11 +1,12 @@
 """Plain HTTP servers that hand out files: valid peers as they are, and the mirror of the tests."""
 
+import os
 import re
+import socket
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 from .process import Process, must, wait_for
-import socket
 
 
 class Recorded(ThreadingHTTPServer):
@@ -16,7 +17,8 @@ class Recorded(ThreadingHTTPServer):
     def __init__(self, folder, address="127.0.0.1", port=0):
         self.folder = str(folder)
         self.asked = []
-        self.given = 0
+        self.lock = threading.Lock()
+        self.given_of = {}
         super().__init__((address, port), RangeHandler)
         self.port = self.server_address[1]
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -42,23 +44,32 @@ class RangeHandler(SimpleHTTPRequestHandler):
         wanted = self.headers.get("Range")
         self.server.asked.append((self.path, wanted))
         try:
-            with open(self.translate_path(self.path), "rb") as file:
-                content = file.read()
+            file = open(self.translate_path(self.path), "rb")
         except OSError:
             self.send_error(404)
             return
+        with file:
+            self.answer(file, os.fstat(file.fileno()).st_size, wanted)
+
+    def answer(self, file, length, wanted):
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted or "")
-        first, last = 0, len(content) - 1
+        first, last = 0, length - 1
         if match:
             first, last = int(match[1]), min(int(match[2] or last), last)
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+            self.send_header("Content-Range", f"bytes {first}-{last}/{length}")
         else:
             self.send_response(200)
         self.send_header("Content-Length", str(last + 1 - first))
         self.end_headers()
-        self.wfile.write(content[first : last + 1])
-        self.server.given += last + 1 - first
+        file.seek(first)
+        left = last + 1 - first
+        while left:
+            part = file.read(min(left, 65536))
+            self.wfile.write(part)
+            left -= len(part)
+            with self.server.lock:
+                self.server.given_of[self.path] = self.server.given_of.get(self.path, 0) + len(part)
 
 
 def python_server(folder, log, address="127.0.0.1"):

@@ -82,10 +82,11 @@ def get(node, target):
     return ask(node, "get", {"target": target})
 
 
-def put_immutable(node, value):
+def put_immutable(node, value, **more):
     target = hashlib.sha1(bencode.encode(value)).digest()
     with _socket("") as sock:
-        _ask(sock, node, "put", {"v": value, "token": _token(sock, node, "get", {"target": target})})
+        token = _token(sock, node, "get", {"target": target})
+        _ask(sock, node, "put", {"v": value, "token": token} | more)
     return target
 
 

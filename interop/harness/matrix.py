@@ -53,13 +53,14 @@ class Matrix:
         return not self.only or group in self.only
 
     def show(self):
-        for table, rows in self.tables.items():
+        for table, rows in sorted(self.tables.items()):
+            # Each row has its columns in order, and the longest row all of them.
             columns = []
-            for cells in rows.values():
+            for cells in sorted(rows.values(), key=len, reverse=True):
                 columns += [column for column in cells if column not in columns]
             width = max(len(row) for row in rows) + 2
             print(f"\n{table}\n{'':{width}}" + "  ".join(columns))
-            for row, cells in rows.items():
+            for row, cells in sorted(rows.items()):
                 marks = [f"{cells.get(column, ('', 0))[0]:{len(column)}}" for column in columns]
                 print(f"{row:{width}}" + "  ".join(marks))
         for skip in self.skips:

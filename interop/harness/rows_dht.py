@@ -8,7 +8,6 @@ Two networks for each program, so that every cell proves what it says:
 
 import hashlib
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -32,9 +31,6 @@ NETWORKS = {program: f"127.0.{20 + at}" for at, program in enumerate(PROGRAM)}
 
 # Three pieces; and more than 21, whose states need chunks.
 LENGTH, LONG = 9_000_000, 22 * PIECE + 1000
-
-# The ranges of the pieces behind the first.
-PIECES = {f"bytes={first}-{min(first + PIECE, LENGTH) - 1}" for first in range(PIECE, LENGTH, PIECE)}
 
 
 class Node(Ours):
@@ -159,17 +155,12 @@ def they_answer(matrix, work, program):
     they = Foreign(program, work / "they.log", listen)
     they.wait_for_nodes()
 
-    # An object behind a plain server that one of their nodes announces; its list is only in the DHT.
-    file = File(work / "served", LENGTH, program)
-    items = ListItems(file.content, file.sha256)
-    folder = work / "www/hash"
-    folder.mkdir(parents=True)
-    shutil.copy(file.path, folder / file.sha256)
+    # Objects behind a plain server that one of their nodes announces; their lists are only in the DHT.
     server = Recorded(work / "www", f"{net}.21")
+    serving = Serving(they, server, program)
+    file, items = serving.add(LENGTH, "short")
     for index in range(3):
         krpc.put_mutable(they.node(index), items.seed, items.head)
-    they.announce(items.info_hash, server.port)
-    eventually("it is announced", lambda: any(krpc.get_peers(they.node(i), items.info_hash) for i in range(3)))
 
     def reference():
         out = work / "reference"
@@ -182,27 +173,43 @@ def they_answer(matrix, work, program):
         they.stop()
         need_dht()
 
-    def downloaded():
-        out = work / "got"
-        server.asked.clear()
-        Ours(work / "get", bootstrap=[listen[1]], address=f"{net}.32").get(file.sha256, out)
-        if digest(out) != file.sha256:
-            raise Gone("other bytes")
-        ranges = {wanted for _, wanted in server.asked}
-        return f"asked for {len(ranges)} ranges"
+    def find_peers():
+        little, _ = serving.add(1000, "little")
+        return serving.get(little, work / "get little", [listen[1]], f"{net}.32")
 
-    matrix.cell(WE_ASK, program, "find peers", downloaded)
+    def find_list():
+        """Without a list the server would be walked from its first byte; with it, pieces are fetched."""
+        return serving.get(file, work / "get", [listen[1]], f"{net}.32", pieces=True)
 
-    def listed():
-        """Nobody but the DHT has a list here. Without one the server is walked from its first byte; with it, pieces are fetched."""
-        with_list = {wanted for _, wanted in server.asked}
+    def without_list():
         server.asked.clear()
         Ours(work / "control").get(file.sha256, work / "control.out", "--peer", f"{net}.21:{server.port}")
-        without = {wanted for _, wanted in server.asked}
-        if PIECES & without or not PIECES & with_list:
-            raise Gone(f"asked for {with_list} with, {without} without the list")
+        if serving.asked_for_pieces(file):
+            raise Gone(f"asked for {server.asked} without a list: the cell beside this one proves nothing")
 
-    matrix.cell(WE_ASK, program, "find list", listed)
+    def find_chunks():
+        long, long_items = serving.add(LONG, "long")
+        # anacrolix/dht wants a `seq` in immutable items, too, which BEP 44 does not give them.
+        more = {"seq": 1} if program == "anacrolix/dht" else {}
+        for index in range(3):
+            for chunk in long_items.chunks:
+                krpc.put_immutable(they.node(index), chunk, **more)
+            krpc.put_mutable(they.node(index), long_items.seed, long_items.head)
+        return serving.get(long, work / "get long", [listen[1]], f"{net}.32", pieces=True)
+
+    def find_signed():
+        signed, signed_items = serving.add(LENGTH, "signed")
+        secret = os.urandom(32)
+        for index in range(3):
+            krpc.put_mutable(they.node(index), secret, signed_items.head, signed_items.sha256)
+        trusted = [ed25519.public(secret).hex()]
+        return serving.get(signed, work / "get signed", [listen[1]], f"{net}.32", pieces=True, publishers=trusted)
+
+    matrix.cell(WE_ASK, program, "find peers", find_peers)
+    matrix.cell(WE_ASK, program, "find list", find_list)
+    matrix.cell(WE_ASK, program, "(no list)", without_list)
+    matrix.cell(WE_ASK, program, "find chunks", find_chunks)
+    matrix.cell(WE_ASK, program, "find signed", find_signed)
 
     held, long = File(work / "held", LENGTH, program + "1"), File(work / "long", LONG, program + "2")
     daemon = Daemon(work / "daemon", bootstrap=[listen[0]], address=f"{net}.31", port=9979)
@@ -247,6 +254,41 @@ def they_answer(matrix, work, program):
     daemon.stop()
     they.stop()
     server.stop()
+
+
+class Serving:
+    """Objects at `hash/H` behind a plain server, announced by a foreign node."""
+
+    def __init__(self, they, server, program):
+        self.they, self.server, self.program = they, server, program
+        self.folder = Path(server.folder) / "hash"
+        self.folder.mkdir(parents=True)
+
+    def add(self, length, name):
+        file = File(self.folder / name, length, f"{self.program} {name}")
+        file.path = file.path.rename(self.folder / file.sha256)
+        items = ListItems(file.content, file.sha256)
+        self.they.announce(items.info_hash, self.server.port)
+        nodes = [self.they.node(index) for index in range(3)]
+        eventually("it is announced", lambda: any(krpc.get_peers(node, items.info_hash) for node in nodes))
+        return file, items
+
+    def asked_for_pieces(self, file):
+        """How many pieces behind the first were asked for by themselves."""
+        starts = range(PIECE, file.length, PIECE)
+        exact = {f"bytes={first}-{min(first + PIECE, file.length) - 1}" for first in starts}
+        return len(exact & {wanted for path, wanted in self.server.asked if file.sha256 in path})
+
+    def get(self, file, folder, bootstrap, address, pieces=False, publishers=()):
+        self.server.asked.clear()
+        Ours(folder, bootstrap=bootstrap, address=address, publishers=publishers).get(file.sha256, folder / "out")
+        if digest(folder / "out") != file.sha256:
+            raise Gone("other bytes")
+        if not pieces:
+            return ""
+        if not self.asked_for_pieces(file):
+            raise Gone(f"the list was not found: asked for {self.server.asked}")
+        return f"{self.asked_for_pieces(file)} pieces"
 
 
 def fetch(file, out, words):

@@ -2,14 +2,11 @@
 
 import itertools
 import json
-import shutil
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 from . import bencode, install
-from .matrix import Skip
 from .process import Gone, Process, wait_for
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "foreign"

@@ -14,6 +14,7 @@ class Matrix:
         self.only = only
         self.in_our_place = in_our_place
         self.tables = {}
+        self.columns = {}
         self.failures = []
         self.skips = []
 
@@ -49,14 +50,17 @@ class Matrix:
                     self.failures.append(f"{name}: {error}\n{traceback.format_exc()}")
                     print(f"  NO            {name}: {error}", flush=True)
 
+    def order(self, table, *columns):
+        """The order in which these columns are shown, however they come."""
+        self.columns[table] = columns
+
     def wanted(self, group):
         return not self.only or group in self.only
 
     def show(self):
         for table, rows in sorted(self.tables.items()):
-            # Each row has its columns in order, and the longest row all of them.
-            columns = []
-            for cells in sorted(rows.values(), key=len, reverse=True):
+            columns = [*self.columns.get(table, [])]
+            for cells in rows.values():
                 columns += [column for column in cells if column not in columns]
             width = max(len(row) for row in rows) + 2
             print(f"\n{table}\n{'':{width}}" + "  ".join(columns))

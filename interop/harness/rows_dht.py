@@ -55,6 +55,15 @@ class Node(Ours):
         self.process.stop()
 
 
+def in_order(matrix):
+    matrix.order(WE_ANSWER, "announce", "get_peers", "known", "put", "get", "put mutable", "get mutable", "put salted", "get salted")
+    matrix.order(
+        WE_ASK, "announce", "find peers", "put list", "find list", "put chunks", "find chunks", "put signed", "find signed",
+        "(no list)",
+    )
+    matrix.order(REFERENCE, "plain server", "daemon")
+
+
 def need_dht():
     if not ours.has_dht():
         raise Skip("this build of aptpeer has no DHT")

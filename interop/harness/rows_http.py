@@ -5,7 +5,7 @@ import urllib.request
 
 from .matrix import Skip
 from .ours import Daemon, Ours
-from .process import Gone, Process, must, run, wait_for
+from .process import Gone, must, run
 from .repository import Apt, Repository
 from .samples import File, digest
 from .statics import Recorded, nginx_server, python_server

@@ -6,10 +6,10 @@ is allowed here that would not be allowed there.
 
 import subprocess
 
-from . import krpc, network
+from . import network
 from .foreign import Foreign
 from .matrix import Skip
-from .ours import Daemon, Ours
+from .ours import Daemon
 from .process import Gone, wait_for
 from .repository import Apt, Repository
 from .rows_dht import need_dht

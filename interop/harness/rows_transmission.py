@@ -15,7 +15,7 @@ from . import krpc, network
 from .foreign import Foreign
 from .matrix import Skip
 from .ours import Daemon, Ours
-from .process import Gone, Process, run, wait_for
+from .process import Gone, Process, run
 from .rows_dht import WE_ANSWER, WE_ASK, Node, eventually, need_dht
 from .samples import File, digest
 from .statics import Recorded

@@ -2,7 +2,11 @@ module aptpeer.example.org/interop
 
 go 1.24
 
-require github.com/anacrolix/dht/v2 v2.23.0
+require (
+	github.com/anacrolix/dht/v2 v2.23.0
+	github.com/anacrolix/torrent v1.48.1-0.20230103142631-c20f73d53e9f
+	golang.org/x/time v0.0.0-20220609170525-579cf78fd858
+)
 
 require (
 	github.com/alecthomas/atomic v0.1.0-alpha2 // indirect
@@ -15,7 +19,6 @@ require (
 	github.com/anacrolix/multiless v0.3.1-0.20221221005021-2d12701f83f7 // indirect
 	github.com/anacrolix/stm v0.4.1-0.20221221005312-96d17df0e496 // indirect
 	github.com/anacrolix/sync v0.4.0 // indirect
-	github.com/anacrolix/torrent v1.48.1-0.20230103142631-c20f73d53e9f // indirect
 	github.com/benbjohnson/immutable v0.4.1-0.20221220213129-8932b999621d // indirect
 	github.com/bradfitz/iter v0.0.0-20191230175014-e8f45d346db8 // indirect
 	github.com/edsrzf/mmap-go v1.1.0 // indirect
@@ -24,5 +27,4 @@ require (
 	golang.org/x/exp v0.0.0-20221217163422-3c43f8badb15 // indirect
 	golang.org/x/sync v0.0.0-20220722155255-886fb9371eb4 // indirect
 	golang.org/x/sys v0.1.0 // indirect
-	golang.org/x/time v0.0.0-20220609170525-579cf78fd858 // indirect
 )

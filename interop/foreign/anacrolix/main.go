@@ -25,6 +25,7 @@ import (
 	"github.com/anacrolix/dht/v2/krpc"
 	peerstore "github.com/anacrolix/dht/v2/peer-store"
 	"github.com/anacrolix/torrent/bencode"
+	"golang.org/x/time/rate"
 )
 
 type request struct {
@@ -86,6 +87,8 @@ func start(address string, known []string) *dht.Server {
 	config := dht.NewDefaultServerConfig()
 	config.Conn = conn
 	config.PeerStore = &store{}
+	// The usual limit, 25 datagrams a second, is one for all nodes of a process, and what is above it is dropped.
+	config.SendLimiter = rate.NewLimiter(rate.Inf, 0)
 	config.QueryResendDelay = func() time.Duration { return 500 * time.Millisecond }
 	config.StartingNodes = func() (addresses []dht.Addr, err error) {
 		for _, name := range known {

@@ -25,6 +25,7 @@ pub mod discovery;
 pub mod mirror;
 pub mod peer;
 
+pub mod announcer;
 pub mod download;
 pub mod index;
 

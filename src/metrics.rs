@@ -42,6 +42,19 @@ pub enum VerificationFailure {
     Signature,
 }
 
+/// Who came to the peer port and asked for nothing that it serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Visitor {
+    /// A BitTorrent client, by its plain handshake.
+    BitTorrent,
+    /// Somebody who begins TLS.
+    Tls,
+    /// HTTP for something else: a browser, a crawler, a scanner.
+    Http,
+    /// Anything else, encrypted BitTorrent included, and whoever says nothing.
+    Other,
+}
+
 impl Source {
     const ALL: [Self; 3] = [Self::Peer, Self::Mirror, Self::Cache];
 
@@ -67,6 +80,26 @@ impl VerificationFailure {
             Self::Stored => "stored",
             Self::Signature => "signature",
         }
+    }
+}
+
+impl Visitor {
+    const ALL: [Self; 4] = [Self::BitTorrent, Self::Tls, Self::Http, Self::Other];
+
+    /// The value of the label `kind`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BitTorrent => "bittorrent",
+            Self::Tls => "tls",
+            Self::Http => "http",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl EncodeLabelValue for Visitor {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.as_str().encode(encoder)
     }
 }
 
@@ -96,6 +129,9 @@ struct Series {
     cache_hits: Counter,
     cache_misses: Counter,
     verification_failures: Family<ByReason, Counter>,
+    visitors: Family<ByKind, Counter>,
+    announces: Counter,
+    failed_announces: Counter,
     connected_peers: Gauge,
     routing_table_size: Gauge,
     cache_size_bytes: Gauge,
@@ -116,6 +152,11 @@ struct BySource {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
     reason: VerificationFailure,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    kind: Visitor,
 }
 
 impl Metrics {
@@ -151,6 +192,17 @@ impl Metrics {
                 "verification_failures",
                 "Times that bytes were found wrong",
             ),
+            visitors: family(
+                &mut registry,
+                "visitors",
+                "Connections to the peer port that asked for nothing it serves",
+            ),
+            announces: counter(&mut registry, "announces", "Announces in the DHT that some node took"),
+            failed_announces: counter(
+                &mut registry,
+                "failed_announces",
+                "Announces in the DHT that no node took",
+            ),
             connected_peers: gauge(&mut registry, "connected_peers", "Peers that answer us now"),
             routing_table_size: gauge(&mut registry, "routing_table_size", "Nodes in the DHT routing table"),
             cache_size_bytes: gauge(&mut registry, "cache_size_bytes", "Bytes of all stored objects"),
@@ -183,6 +235,9 @@ impl Metrics {
         }
         for reason in VerificationFailure::ALL {
             let _ = series.verification_failures.get_or_create(&ByReason { reason });
+        }
+        for kind in Visitor::ALL {
+            let _ = series.visitors.get_or_create(&ByKind { kind });
         }
         Self(Arc::new(series))
     }
@@ -222,9 +277,20 @@ impl Metrics {
         self.0.verification_failures.get_or_create(&ByReason { reason }).inc();
     }
 
+    /// A connection to the peer port ended that asked for nothing it serves.
+    pub fn visitor_left(&self, kind: Visitor) {
+        self.0.visitors.get_or_create(&ByKind { kind }).inc();
+    }
+
     /// How many peers answer us now.
     pub fn set_connected_peers(&self, peers: usize) {
         self.0.connected_peers.set(signed(peers as u64));
+    }
+
+    /// An object was announced in the DHT; `taken` says whether any node noted it.
+    pub fn announced(&self, taken: bool) {
+        let count = if taken { &self.0.announces } else { &self.0.failed_announces };
+        count.inc();
     }
 
     /// How many nodes the DHT routing table holds.
@@ -420,6 +486,10 @@ mod tests {
             "aptpeer_cache_misses_total 0",
             "aptpeer_verification_failures_total{reason=\"piece\"} 0",
             "aptpeer_verification_failures_total{reason=\"signature\"} 0",
+            "aptpeer_visitors_total{kind=\"bittorrent\"} 0",
+            "aptpeer_visitors_total{kind=\"other\"} 0",
+            "aptpeer_announces_total 0",
+            "aptpeer_failed_announces_total 0",
             "aptpeer_connected_peers 0",
             "aptpeer_routing_table_size 0",
             "aptpeer_cache_size_bytes 0",

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aptpeer::digest::Sha256;
+use aptpeer::digest::{InfoHash, Sha256};
 use aptpeer::http::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 use aptpeer::http::{Limits, serve};
 use aptpeer::metrics::Metrics;
@@ -18,12 +18,21 @@ use aptpeer::peer::{PeerSite, PeerSiteConfig};
 use aptpeer::pieces::{ChainWalk, Geometry, MAX_LENGTH, PIECE_LENGTH, PieceList, PieceSet, State};
 use aptpeer::store::{Origin, Store, StoreConfig};
 use aptpeer::swarm::PeerFault;
-use aptpeer::wire::{MAX_PIECE_LIST_BYTES, MAX_WAIT_SECONDS, PROTOCOL_VERSION, PeerTarget, PieceListMessage};
+use aptpeer::wire::{
+    CHUNK_STATES, HEAD_STATES, LIST_SEQUENCE, ListHead, ListItems, MAX_CHUNKS, MAX_PIECE_LIST_BYTES,
+    MAX_STATES, MAX_WAIT_SECONDS, PROTOCOL_VERSION, PeerTarget, PieceListMessage, chunk_states, list_seed,
+    listed_states,
+};
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// The longest object of the document's vectors.
+/// The longest object of the document's vectors for peers.
 const LONGEST: usize = 9_000_000;
+
+/// The object of the document whose list in the DHT has chunks.
+const LISTED: usize = 125_000_000;
 
 fn document() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol.md")).unwrap()
@@ -65,9 +74,14 @@ fn json_blocks(text: &str) -> Vec<&str> {
     text.split("```json\n").skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect()
 }
 
-/// The bytes that the document's formula gives.
+/// The bytes that the document's formula gives. They repeat after 251 * 256 bytes.
 fn sample(length: usize) -> Vec<u8> {
-    (0..length).map(|i| u8::try_from((31 * i + i / 251) % 256).unwrap()).collect()
+    let period: Vec<_> = (0..251 * 256).map(|i| u8::try_from((31 * i + i / 251) % 256).unwrap()).collect();
+    period.iter().copied().cycle().take(length).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The inner states of `bytes` and their digest, piece by piece.
@@ -177,7 +191,111 @@ fn piece_lists_have_the_limits_of_the_document() {
         have: PieceSet::all(pieces).ranges(),
     };
     assert!(list.to_json().len() <= MAX_PIECE_LIST_BYTES);
-    assert!(section("## 11.").contains(&format!("{MAX_WAIT_SECONDS} at most")));
+    assert!(section("## 12.").contains(&format!("{MAX_WAIT_SECONDS} at most")));
+}
+
+/// The object of `length` bytes as the DHT knows it: its digest and the values that hold its list.
+fn listed(length: usize) -> (Sha256, ListItems) {
+    let (inner, digest) = chain(&sample(length));
+    let states: Vec<_> = inner.iter().map(|state| state.to_bytes()).collect();
+    (digest, ListItems::of(length as u64, &states).unwrap())
+}
+
+/// Public key, target and signature of a mutable item (BEP 44), in hexadecimal: what is signed is spelled out here, apart
+/// from the program's own writer.
+fn signed(seed: &[u8; 32], salt: &[u8], value: &[u8]) -> [String; 3] {
+    let key = Ed25519KeyPair::from_seed_unchecked(seed).unwrap();
+    let public = key.public_key().as_ref();
+    let mut message = Vec::new();
+    if !salt.is_empty() {
+        message.extend(format!("4:salt{}:", salt.len()).bytes().chain(salt.iter().copied()));
+    }
+    message.extend(format!("3:seqi{LIST_SEQUENCE}e1:v").bytes().chain(value.iter().copied()));
+    let target = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[public, salt].concat());
+    [hex(public), hex(target.as_ref()), hex(key.sign(&message).as_ref())]
+}
+
+fn check_rows(section: &str, head: &str, ours: &[(&str, String)]) {
+    let ours: Vec<_> = ours.iter().map(|(what, value)| vec![(*what).to_owned(), value.clone()]).collect();
+    assert_eq!(table(section, head), ours, "{head}");
+}
+
+#[test]
+fn the_lists_in_the_dht_are_those_of_the_document() {
+    let text = section("### Vectors of lists");
+    for length in [LONGEST, LISTED] {
+        let (id, items) = listed(length);
+        let seed = list_seed(&id);
+        let [key, target, signature] = signed(&seed, b"", &items.head);
+        let ours = [
+            ("SHA-256", id.to_string()),
+            ("info-hash", hex(InfoHash::from(id).as_bytes())),
+            ("seed", hex(&seed)),
+            ("public key", key),
+            ("target", target),
+            ("value", hex(&items.head)),
+            ("signature", signature),
+        ];
+        check_rows(&text, &format!("| {length} bytes | |"), &ours);
+        assert!(ListHead::parse(&items.head, length as u64).is_ok());
+    }
+    let publisher: [u8; 32] = std::array::from_fn(|at| u8::try_from(at).unwrap());
+    let (id, items) = listed(LONGEST);
+    let [key, target, signature] = signed(&publisher, id.as_bytes(), &items.head);
+    let ours = [
+        ("seed", hex(&publisher)),
+        ("public key", key),
+        ("salt", id.to_string()),
+        ("target", target),
+        ("value", hex(&items.head)),
+        ("signature", signature),
+    ];
+    check_rows(&text, "| signed list | |", &ours);
+}
+
+#[test]
+fn the_chunks_in_the_dht_are_those_of_the_document() {
+    let text = section("### Vectors of lists");
+    let (_, items) = listed(LISTED);
+    let documented = table(&text, "| chunk | target | states | value begins with |");
+    assert_eq!(documented.len(), items.chunks.len());
+    let mut all = Vec::new();
+    for (at, (row, chunk)) in documented.iter().zip(&items.chunks).enumerate() {
+        let states = chunk_states(&chunk.value, LISTED as u64, at).unwrap();
+        let prefix = format!("{}:", states.len() * 32);
+        assert!(chunk.value.starts_with(prefix.as_bytes()));
+        let run = format!("{}-{}", all.len() + 1, all.len() + states.len());
+        assert_eq!(*row, [at.to_string(), hex(&chunk.target), run, prefix]);
+        all.extend(states.iter().map(|state| hex(state)));
+    }
+    assert_eq!(literals(&text), all);
+}
+
+#[test]
+fn lists_in_the_dht_have_the_limits_of_the_document() {
+    let text = section("## 11.");
+    for stated in [
+        format!("up to {HEAD_STATES} inner states"),
+        format!("up to {CHUNK_STATES} inner states"),
+        format!("up to {MAX_CHUNKS} chunks"),
+        format!("more than {MAX_STATES} inner states"),
+        format!("`seq` is {LIST_SEQUENCE}"),
+    ] {
+        assert!(text.contains(&stated), "{stated}");
+    }
+    for row in table(&text, "| length | inner states | list in the DHT |") {
+        let length: u64 = row[0].parse().unwrap();
+        let inner = Geometry::new(length).unwrap().last();
+        assert_eq!(row[1], inner.to_string(), "{length}");
+        let shape = listed_states(length).map(|inner| {
+            let items = ListItems::of(length, &vec![[0; 32]; inner]).unwrap();
+            match items.chunks.len() {
+                0 => format!("h of {} bytes", 32 * inner),
+                chunks => format!("r of {} bytes", 20 * chunks),
+            }
+        });
+        assert_eq!(row[2], shape.unwrap_or_else(|| "none".into()), "{length}");
+    }
 }
 
 #[test]

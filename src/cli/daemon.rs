@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
 }
 
 /// Asks for a shutdown at the first SIGTERM or SIGINT; ends once one was asked for.
-fn watch_signals(shutdown: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
+pub(super) fn watch_signals(shutdown: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {

@@ -10,24 +10,33 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::output::Failure;
 use crate::clock;
 use crate::config::Settings;
 use crate::daemon;
+use crate::dht::is_local;
 use crate::digest::Sha256;
-use crate::discovery::{Discovery, Memory, Provider};
+use crate::discovery::{Dht, Discovery, Memory, Provider};
 use crate::download::{Download, DownloadError, Downloads, DownloadsConfig, Want};
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, Target, UpstreamSetting};
-use crate::peer::PeerClient;
+use crate::peer::{PeerClient, PeerError};
 use crate::status::rounded_bytes;
 use crate::store::Store;
 use crate::swarm::{PeerKind, Prefer};
 
 /// How long peers are asked how long a file is that is known by its hash only.
 const LENGTH_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long peers of a file that is known by its hash only are looked for, entering the DHT included.
+const FIND_LIMIT: Duration = Duration::from_secs(20);
+
+/// The most peers that are asked how long a file is.
+const MOST_PEERS: usize = 64;
 
 /// How often the progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
@@ -80,14 +89,34 @@ async fn get(
 ) -> Result<(), Failure> {
     let place = Place::of(arguments, what)?;
     let providers = providers(arguments, settings).await?;
-    let job = Job { settings, place, providers, client: PeerClient::new() };
-    match what {
-        What::Url(target) => {
-            let want = want_by_url(target, settings).await?;
-            job.download(want, context).await.map_err(Setback::into_failure)
+    let metrics = Metrics::new(clock::now());
+    let (dht, driver) = daemon::dht_client(settings, &metrics).unzip();
+    let memory = Arc::new(Memory::new(providers.clone()));
+    let job = Job { settings, place, providers, client: PeerClient::new(), memory, dht, metrics };
+    let work = async {
+        match what {
+            What::Url(target) => {
+                let want = want_by_url(target, settings).await?;
+                job.download(want, context).await.map_err(Setback::into_failure)
+            }
+            What::Hash(id) => job.download_by_hash(*id, context).await,
         }
-        What::Hash(id) => job.download_by_hash(*id, context).await,
-    }
+    };
+    let shutdown = CancellationToken::new();
+    let Some(driver) = driver else { return work.await };
+    let work = async {
+        let done = work.await;
+        shutdown.cancel();
+        done
+    };
+    let (done, ()) = tokio::join!(work, driver.run(shutdown.clone()));
+    done
+}
+
+/// What the search for a length came upon.
+enum Next {
+    Peers(Vec<SocketAddr>),
+    Answer(Result<u64, PeerError>),
 }
 
 /// One file that is to be fetched.
@@ -96,6 +125,10 @@ struct Job<'a> {
     place: Place,
     providers: Vec<Provider>,
     client: PeerClient,
+    /// What is known of who has it; the DHT adds to it.
+    memory: Arc<Memory>,
+    dht: Option<Dht>,
+    metrics: Metrics,
 }
 
 /// Why a try came to nothing.
@@ -121,25 +154,57 @@ impl From<Failure> for Setback {
 }
 
 impl Job<'_> {
+    fn discovery(&self) -> Vec<Arc<dyn Discovery>> {
+        let dht = self.dht.iter().map(|dht| Arc::new(dht.clone()) as Arc<dyn Discovery>);
+        std::iter::once(self.memory.clone() as Arc<dyn Discovery>).chain(dht).collect()
+    }
+
+    /// Strangers' addresses, without those of local networks unless the settings allow them.
+    fn acceptable(&self, addresses: Vec<SocketAddr>) -> impl Iterator<Item = SocketAddr> {
+        let local = self.settings.network.allow_private_peers;
+        addresses.into_iter().filter(move |address| local || !is_local(address.ip()))
+    }
+
     /// Tries one length after another of those that peers claim: the digest covers the length, so that a peer which
     /// lies about it wastes our time, no more.
     async fn download_by_hash(&self, id: Sha256, context: &mut Context) -> Result<(), Failure> {
-        if self.providers.is_empty() {
-            let text =
-                format!("no peer to ask for {id}: name one with --peer HOST:PORT, or in network.peers");
+        let mut known = self.providers.clone();
+        let found = self.dht.as_ref().and_then(|dht| dht.find_peers(id.into()));
+        if known.is_empty() && found.is_none() {
+            let text = format!(
+                "no peer to ask for {id}: name one with --peer HOST:PORT or in network.peers, or switch dht.enabled on"
+            );
             return Err(Failure::Work(text));
         }
-        let asked = self.providers.iter().map(|provider| self.client.length(provider.address, id));
-        let mut answers = FuturesUnordered::from_iter(asked);
-        let deadline = clock::now() + LENGTH_LIMIT;
+        let limit = if found.is_some() { FIND_LIMIT } else { LENGTH_LIMIT };
+        let mut found = found;
+        let mut answers: FuturesUnordered<_> =
+            known.iter().map(|provider| self.client.length(provider.address, id)).collect();
+        let deadline = clock::now() + limit;
         let mut tried: Vec<u64> = Vec::new();
         let mut failure = Failure::Work(format!("no peer holds {id}"));
-        while let Ok(Some(answer)) = tokio::time::timeout_at(deadline.into(), answers.next()).await {
-            let Ok(length) = answer else { continue };
-            if tried.contains(&length) {
-                continue;
-            }
+        loop {
+            let next = tokio::select! {
+                Some(addresses) = next_of(&mut found) => Next::Peers(addresses),
+                Some(answer) = answers.next() => Next::Answer(answer),
+                () = tokio::time::sleep_until(deadline.into()) => break,
+                else => break,
+            };
+            let length = match next {
+                Next::Answer(Ok(length)) if !tried.contains(&length) => length,
+                Next::Answer(_) => continue,
+                Next::Peers(addresses) => {
+                    for address in self.acceptable(addresses) {
+                        if known.len() < MOST_PEERS && !known.iter().any(|peer| peer.address == address) {
+                            known.push(Provider { address, kind: PeerKind::Stranger });
+                            answers.push(self.client.length(address, id));
+                        }
+                    }
+                    continue;
+                }
+            };
             tried.push(length);
+            self.memory.set(known.clone());
             let want = Want { id, length, mirror: None, name: id.to_string() };
             match self.download(want, context).await {
                 Ok(()) => return Ok(()),
@@ -163,9 +228,14 @@ impl Job<'_> {
             store,
             mirror,
             self.client.clone(),
-            vec![Arc::new(Memory::new(self.providers.clone())) as Arc<dyn Discovery>],
-            Metrics::new(clock::now()),
-            DownloadsConfig { max_pieces: pieces(self.settings), prefer: Prefer::Speed },
+            self.discovery(),
+            self.metrics.clone(),
+            DownloadsConfig {
+                max_pieces: pieces(self.settings),
+                prefer: Prefer::Speed,
+                allow_private_peers: self.settings.network.allow_private_peers,
+                own_addresses: Vec::new(),
+            },
         );
         let id = want.id;
         let absurd = |error| Setback::Fruitless(Failure::Work(format!("{id}: {error}")));
@@ -183,6 +253,15 @@ impl Job<'_> {
         }
         Ok(())
     }
+}
+
+/// What a look-up finds next; `None` where there is none, or it has ended.
+async fn next_of(found: &mut Option<mpsc::Receiver<Vec<SocketAddr>>>) -> Option<Vec<SocketAddr>> {
+    let next = found.as_mut()?.recv().await;
+    if next.is_none() {
+        *found = None;
+    }
+    next
 }
 
 /// Waits for the whole, or writes it to standard output as it comes.

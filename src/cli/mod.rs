@@ -3,15 +3,20 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 the work failed; 2 bad
 //! usage or bad configuration.
 
+mod bootstrap;
 mod cache;
 mod config;
 mod daemon;
 mod get;
+mod keygen;
 mod logging;
 mod objects;
 mod output;
+mod publish;
+mod publisher;
 mod seed;
 mod version;
+mod walk;
 
 use crate::config::{Loaded, Log, LogFormat, LogLevel, Settings, Surroundings, Typed, load};
 use crate::store::{Store, StoreConfig};
@@ -43,6 +48,8 @@ struct Arguments {
 enum Command {
     /// Run the whole node: apt's proxy, the peers' server, the cache
     Daemon,
+    /// Run a node of the DHT that others enter the network by: no cache, no proxy, no apt
+    Bootstrap(bootstrap::Arguments),
     /// Fetch one file from peers and the mirror
     Get(get::Arguments),
     /// Look after the files that are kept
@@ -50,6 +57,10 @@ enum Command {
     /// Offer local files to other peers
     #[command(subcommand)]
     Seed(seed::Action),
+    /// Make a key to publish signed piece lists with
+    Keygen(keygen::Arguments),
+    /// Vouch for files: store their piece lists, signed, in the DHT
+    Publish(publish::Arguments),
     /// Show, check or begin a configuration
     #[command(subcommand)]
     Config(config::Action),
@@ -61,9 +72,12 @@ impl Command {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         match self {
             Self::Daemon => daemon::run(context),
+            Self::Bootstrap(arguments) => bootstrap::run(arguments, context),
             Self::Get(arguments) => get::run(&arguments, context),
             Self::Cache(arguments) => cache::run(&arguments, context),
             Self::Seed(action) => seed::run(&action, context),
+            Self::Keygen(arguments) => keygen::run(&arguments, context),
+            Self::Publish(arguments) => publish::run(&arguments, context),
             Self::Config(action) => config::run(&action, context),
             Self::Version(arguments) => version::run(&arguments, context),
         }

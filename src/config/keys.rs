@@ -4,7 +4,7 @@ use super::choices::{LogFormat, LogLevel, Prefer, Signatures, UpstreamProxy};
 use super::load::Reader;
 use super::table::{Effect, Key, effect, settings};
 use super::units::{PacketRate, Rate, Size, Span};
-use super::values::{HostPattern, HostPort, Setting, Whole};
+use super::values::{HostPattern, HostPort, PublicKey, Setting, Whole};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ settings! {
         /// Peers that are always asked.
         peers: Vec<HostPort> = [];
         /// Whether peers on private addresses are asked that are not named in network.peers.
-        allow_private_peers: bool = false, later;
+        allow_private_peers: bool = false;
         /// Asks the router for an open port (UPnP IGD, NAT-PMP, PCP).
         port_mapping: bool = true, later off false;
     }
@@ -82,15 +82,15 @@ settings! {
     /// Finding peers through the BitTorrent Mainline DHT.
     dht: Dht {
         /// Whether this node takes part.
-        enabled: bool = true, later off false;
-        /// Nodes that the first look-up asks.
-        bootstrap: Vec<HostPort> = ["router.bittorrent.com:6881", "dht.transmissionbt.com:6881", "router.utorrent.com:6881"], later;
+        enabled: bool = true;
+        /// Nodes to enter the network by when none that was known before answers.
+        bootstrap: Vec<HostPort> = ["router.bittorrent.com:6881", "dht.transmissionbt.com:6881", "router.utorrent.com:6881"];
         /// How often a file is announced again.
-        announce_interval: Span = "25m", later;
-        /// How many packets are spent on announcing.
-        announce_budget: PacketRate = "50/s", later;
-        /// Publishers whose signed lists are followed.
-        publishers: Vec<String> = [], later;
+        announce_interval: Span = "25m";
+        /// How many packets are spent on announcing and upkeep.
+        announce_budget: PacketRate = "50/s";
+        /// The public keys of publishers whose signed piece lists are trusted.
+        publishers: Vec<PublicKey> = [];
     }
     /// Finding peers on the local network.
     lan: Lan {
@@ -100,7 +100,7 @@ settings! {
     /// What others may learn.
     privacy: Privacy {
         /// Whether this node tells the swarm which files it has.
-        announce: bool = true, later off false;
+        announce: bool = true;
         /// Whether only peers on the local network are talked to.
         lan_only: bool = false, later;
     }

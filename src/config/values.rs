@@ -116,6 +116,30 @@ impl<const MIN: u32, const MAX: u32> Setting for Whole<MIN, MAX> {
     }
 }
 
+/// An Ed25519 public key, 32 bytes, as `aptpeer keygen` prints it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicKey([u8; 32]);
+
+impl PublicKey {
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl Element for PublicKey {
+    const ALLOWED_IN_LIST: &'static str =
+        "a list of public keys of 64 hexadecimal digits each, as `aptpeer keygen` prints them";
+
+    fn parse(text: &str) -> Option<Self> {
+        crate::digest::parse_hex(text).map(Self)
+    }
+
+    fn text(&self) -> String {
+        crate::digest::Sha256::new(self.0).to_string()
+    }
+}
+
 impl Setting for SocketAddr {
     const ALLOWED: &'static str = "an IP address with a port, such as \"127.0.0.1:9977\" or \"[::1]:9977\"";
 

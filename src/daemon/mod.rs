@@ -1,7 +1,10 @@
 //! The whole node: wires the rooms together, owns their tasks, and ends them in order.
 
+mod bootstrap;
+mod dht;
 mod listeners;
 mod record;
+mod site;
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,28 +13,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::header::{HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::bootstrap::BootstrapNode;
+use self::dht::Role;
 use self::listeners::Listeners;
 use self::record::Claim;
 pub use self::record::Record;
+use self::site::{StatusSite, into_response};
 use crate::causes::Causes;
 use crate::clock;
 use crate::config::{Prefer, Settings, Signatures, UpstreamProxy};
-use crate::discovery::{Discovery, Fixed};
+use crate::discovery::{Dht, Discovery, Driver, Fixed};
 use crate::download::{Downloads, DownloadsConfig};
-use crate::http::{Body, Conn, Hangup, Limits, serve, text};
+use crate::http::{Limits, serve};
 use crate::index::{self, Index, Verification};
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, MirrorConfig, MirrorConfigError, Pattern, UpstreamSetting};
 use crate::peer::{PeerClient, PeerSite, PeerSiteConfig};
 use crate::proxy::{ProxyConfig, ProxySite};
-use crate::status::{self, Health, Page, View};
 use crate::store::{Store, StoreConfig, StoreError};
 use crate::swarm;
 
@@ -75,6 +77,12 @@ pub enum DaemonError {
         "another aptpeer daemon uses {0} (state.path): stop it, or give this one a state.path of its own"
     )]
     Claimed(PathBuf),
+    /// A node without an address.
+    #[error("network.listen is empty: a bootstrap node needs an address to be reached at")]
+    Nowhere,
+    /// The DHT.
+    #[error("cannot start the DHT (dht.enabled): {0}")]
+    Dht(#[source] io::Error),
     /// The mirror client.
     #[error(transparent)]
     Mirror(#[from] MirrorConfigError),
@@ -91,6 +99,7 @@ pub struct Node {
     mirror: Mirror,
     downloads: Downloads,
     fixed: Arc<Fixed>,
+    dht: Option<(Dht, Driver)>,
     metrics: Metrics,
 }
 
@@ -109,11 +118,17 @@ impl Node {
         };
         let metrics = Metrics::new(clock::now());
         let store = open_store(&settings)?;
-        let listeners = Listeners::bind(&settings).await?;
+        let mut listeners = Listeners::bind(&settings).await?;
+        let record = Record::new(&listeners);
+        let sockets = std::mem::take(&mut listeners.dht);
+        let role = if listeners.peers.is_empty() { Role::Client } else { Role::Daemon };
+        let dht = dht::open(&settings, sockets, role, &metrics)?;
         let mirror = Mirror::new(mirror_config(&settings, listeners.all()))?;
         let index = open_index(&settings, &store);
         let fixed = Arc::new(Fixed::new(settings.network.peers.iter().map(ToString::to_string).collect()));
-        let discovery = std::iter::once(fixed.clone() as Arc<dyn Discovery>).chain(more).collect();
+        let found_on_dht = dht.iter().map(|(dht, _)| Arc::new(dht.clone()) as Arc<dyn Discovery>);
+        let own = [fixed.clone() as Arc<dyn Discovery>].into_iter().chain(found_on_dht);
+        let discovery = own.chain(more).collect();
         let config = DownloadsConfig {
             max_pieces: NonZeroUsize::new(settings.transfer.max_concurrent_downloads.get() as usize)
                 .unwrap_or(NonZeroUsize::MIN),
@@ -121,6 +136,8 @@ impl Node {
                 Prefer::Speed => swarm::Prefer::Speed,
                 Prefer::Offload => swarm::Prefer::Offload,
             },
+            allow_private_peers: settings.network.allow_private_peers,
+            own_addresses: listeners.peers.iter().filter_map(|peer| peer.local_addr().ok()).collect(),
         };
         let downloads = Downloads::new(
             store.clone(),
@@ -130,8 +147,7 @@ impl Node {
             metrics.clone(),
             config,
         );
-        let record = Record::new(&listeners);
-        Ok(Self { claim, settings, listeners, record, store, index, mirror, downloads, fixed, metrics })
+        Ok(Self { claim, settings, listeners, record, store, index, mirror, downloads, fixed, dht, metrics })
     }
 
     /// Where it listens.
@@ -154,11 +170,12 @@ impl Node {
             mirror,
             downloads,
             fixed,
+            dht,
             metrics,
         } = self;
         let state = settings.state.path.clone();
         record.write(&state).map_err(|source| DaemonError::State { path: state.clone(), source })?;
-        info!(proxy = %record.proxy, status = ?record.status, peers = ?record.peers, "listening");
+        info!(proxy = ?record.proxy, status = ?record.status, peers = ?record.peers, dht = ?record.dht, "listening");
 
         let mut tasks = JoinSet::new();
         let quiet = CancellationToken::new();
@@ -169,6 +186,19 @@ impl Node {
         tasks.spawn(async move { fixed.run(stop).await });
         tasks.spawn(housekeeping(store.clone(), metrics.clone(), quiet.clone()));
 
+        let (dht, driver) = dht.unzip();
+        if let Some(driver) = driver {
+            tasks.spawn(driver.run(quiet.clone()));
+        }
+        let port = record.peers.first().map(SocketAddr::port);
+        let announcer = dht
+            .clone()
+            .map(|dht| Arc::new(dht::announcer(&settings, store.clone(), dht, metrics.clone(), port)));
+        if let Some(announcer) = announcer.clone() {
+            let stop = quiet.clone();
+            tasks.spawn(async move { announcer.run(stop).await });
+        }
+
         let mut servers = JoinSet::new();
         let peer_config =
             PeerSiteConfig { max_uploads: settings.transfer.max_concurrent_uploads.get() as usize };
@@ -176,22 +206,16 @@ impl Node {
         for listener in listeners.peers {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
         }
+        let status = StatusSite { metrics: metrics.clone(), store: Some(store.clone()), dht, announcer };
         let page = {
-            let (metrics, store) = (metrics.clone(), store.clone());
-            Box::new(move || into_response(status_page("/", &metrics, &store)))
+            let status = status.clone();
+            Box::new(move || into_response(status.page("/")))
         };
         let proxy_config = ProxyConfig { allow_clients: settings.proxy.allow_clients.clone() };
         let proxy_site =
             Arc::new(ProxySite::new(downloads.clone(), mirror, index, metrics.clone(), page, proxy_config));
         servers.spawn(serve(listeners.proxy, Limits::local(), proxy_site.clone(), shutdown.clone()));
-        let status_site = {
-            let (metrics, store) = (metrics.clone(), store.clone());
-            Arc::new(move |request: Request<Incoming>, _conn: Conn| {
-                let response = answer_status(&request, &metrics, &store);
-                async move { Ok::<_, Hangup>(response) }
-            })
-        };
-        servers.spawn(serve(listeners.status, Limits::local(), status_site, shutdown.clone()));
+        servers.spawn(serve(listeners.status, Limits::local(), status.into_site(), shutdown.clone()));
 
         // Each server ends by itself after a shutdown, once what it was answering is through.
         while let Some(ended) = servers.join_next().await {
@@ -240,6 +264,20 @@ fn open_index(settings: &Settings, store: &Store) -> Index {
         Some(Box::new(object.reader()) as Box<dyn io::Read + Send>)
     }));
     index
+}
+
+/// The DHT for a command that works once; its driver is to be run beside the work. `None` where it is switched off, or
+/// has no socket.
+pub fn dht_client(settings: &Settings, metrics: &Metrics) -> Option<(Dht, Driver)> {
+    if !listeners::takes_part(settings) {
+        return None;
+    }
+    let opened =
+        listeners::unannounced().and_then(|sockets| dht::open(settings, sockets, Role::Client, metrics));
+    opened.unwrap_or_else(|error| {
+        warn!(%error, "going on without the DHT");
+        None
+    })
 }
 
 /// What apt's own lists say, read now; nothing where `mirrors.lists_dir` is off.
@@ -299,38 +337,6 @@ async fn housekeeping(store: Store, metrics: Metrics, shutdown: CancellationToke
             return;
         }
     }
-}
-
-fn status_page(path: &str, metrics: &Metrics, store: &Store) -> Page {
-    // Who looks wants to see the cache as it is now, not as it was a minute ago.
-    match tokio::task::block_in_place(|| store.stats()) {
-        Ok(stats) => metrics.set_cache(stats.bytes, stats.objects),
-        Err(error) => warn!(%error, "the size of the cache cannot be had"),
-    }
-    status::respond(path, &View { metrics, now: clock::now(), health: &Health::Well })
-}
-
-fn answer_status(request: &Request<Incoming>, metrics: &Metrics, store: &Store) -> Response<Body> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only");
-    }
-    let mut response = into_response(status_page(request.uri().path(), metrics, store));
-    if *request.method() == Method::HEAD {
-        let length = response.body().length().unwrap_or(0);
-        *response.body_mut() = Body::absent(length);
-    }
-    response
-}
-
-fn into_response(page: Page) -> Response<Body> {
-    let mut response = Response::new(Body::full(page.body));
-    *response.status_mut() = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    headers.insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static(page.content_type));
-    for (name, value) in page.headers {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-    }
-    response
 }
 
 /// Each connection and each kept mapping takes a file descriptor; the usual soft limit of 1024 is soon used up.

@@ -37,7 +37,7 @@ pub struct Record {
     /// The program's version.
     pub version: String,
     /// Where apt is served.
-    pub proxy: SocketAddr,
+    pub proxy: Option<SocketAddr>,
     /// Where the figures are.
     pub status: Option<SocketAddr>,
     /// Where peers are served.
@@ -52,10 +52,22 @@ impl Record {
         Self {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            proxy: address(&listeners.proxy).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))),
+            proxy: address(&listeners.proxy),
             status: address(&listeners.status),
             peers: listeners.peers.iter().filter_map(address).collect(),
-            dht: None,
+            dht: listeners.dht.first().and_then(|socket| socket.local_addr().ok()),
+        }
+    }
+
+    /// The record of a node that is on the DHT only.
+    pub(super) fn of_bootstrap(status: &tokio::net::TcpListener, sockets: &[tokio::net::UdpSocket]) -> Self {
+        Self {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            proxy: None,
+            status: status.local_addr().ok(),
+            peers: Vec::new(),
+            dht: sockets.first().and_then(|socket| socket.local_addr().ok()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use crate::digest::InfoHash;
 
@@ -74,6 +75,28 @@ impl From<InfoHash> for Id {
     }
 }
 
+/// A text that is not 40 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an id of the DHT: expected 40 hexadecimal digits")]
+pub struct IdError;
+
+impl FromStr for Id {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let digits = text.as_bytes();
+        if digits.len() != 2 * Self::LENGTH {
+            return Err(IdError);
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16).ok_or(IdError);
+        let mut id = [0; Self::LENGTH];
+        for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+        }
+        Ok(Self(id))
+    }
+}
+
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -113,9 +136,16 @@ mod tests {
     use super::*;
 
     fn id(hex: &str) -> Id {
-        let bytes: Vec<u8> =
-            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
-        Id::from_slice(&bytes).unwrap()
+        hex.parse().unwrap()
+    }
+
+    #[test]
+    fn an_id_survives_the_way_to_text_and_back() {
+        let text = "0123456789abcdef0123456789abcdef01234567";
+        assert_eq!(id(text).to_string(), text);
+        for wrong in ["", "0123", &text[1..], &format!("{}g", &text[1..]), &format!("{text}0")] {
+            assert_eq!(wrong.parse::<Id>(), Err(IdError), "{wrong}");
+        }
     }
 
     /// The table of BEP 42, "node IDs".

@@ -1,14 +1,19 @@
 //! Ways to find peers for an object. Each yields addresses that speak the peer protocol.
 
 mod fixed;
+mod look_up;
+mod mainline;
 mod memory;
 
 use std::net::SocketAddr;
 
 pub use fixed::Fixed;
+pub use look_up::{Asked, Finder, Found, LookUp};
+pub use mainline::{Dht, DhtConfig, DhtStatus, Driver, Names, list_items};
 pub use memory::Memory;
 
 use crate::digest::Sha256;
+use crate::pieces::Geometry;
 use crate::swarm::PeerKind;
 
 /// A peer that may hold an object.
@@ -20,8 +25,14 @@ pub struct Provider {
     pub kind: PeerKind,
 }
 
-/// A way to find peers, answered at once from what is known.
+/// A way to find peers.
 pub trait Discovery: Send + Sync {
-    /// Peers that may hold the object.
+    /// Peers that may hold the object, at once, from what is known.
     fn providers(&self, object: &Sha256) -> Vec<Provider>;
+
+    /// Starts to ask others who holds the object, which takes its time; never waits. The look-up ends when it is
+    /// dropped. `None` where there is nobody to ask, or too much is being asked already.
+    fn look_up(&self, _object: &Sha256, _geometry: Geometry) -> Option<LookUp> {
+        None
+    }
 }

@@ -11,17 +11,20 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::admission::Admission;
 use super::canvas::{Canvas, Licence};
 use super::fetch::{Event, PieceFetch, Stream, Timing, WalkFetch};
+use super::findings::Findings;
 use super::origin;
 use super::{Context, DownloadError, Progress, Stage, Tally, Want};
 use crate::clock;
 use crate::digest::Sha256;
+use crate::discovery::{Found, Provider};
 use crate::metrics::{Source, VerificationFailure};
 use crate::peer::{ListAnswer, PeerError};
 use crate::pieces::{ChainWalk, Geometry, PieceIndex, State};
 use crate::store::StoreError;
-use crate::swarm::{Download, Fact, FetchId, Order, Outcome, PeerFault, SourceId, Walker};
+use crate::swarm::{Download, Fact, FetchId, Order, Outcome, PeerFault, PeerKind, Prefer, SourceId, Walker};
 
 /// Events that wait for the machine; fetches that are faster than it wait in turn.
 const EVENTS: usize = 64;
@@ -50,6 +53,10 @@ pub(super) struct Flight {
     machine: Download,
     canvas: Arc<Canvas>,
     peers: HashMap<SourceId, SocketAddr>,
+    admission: Admission,
+    /// `None` before a look-up is due and after its end.
+    findings: Option<Findings>,
+    looked_up: bool,
     tasks: JoinSet<()>,
     running: HashMap<FetchId, Running>,
     events: mpsc::Sender<Event>,
@@ -79,20 +86,16 @@ impl Flight {
         if let Some(target) = &shared.want.mirror {
             machine.add_mirror(context.mirror_rate(target));
         }
-        let mut peers = HashMap::new();
-        for provider in context.providers(&id) {
-            if let Some(standing) = context.standing(provider.address, now) {
-                let source = machine.add_peer(provider.kind, provider.address.ip(), standing, now);
-                peers.insert(source, provider.address);
-            }
-        }
         let (events, inbox) = mpsc::channel(EVENTS);
-        Self {
+        let mut flight = Self {
             context,
             shared,
             machine,
             canvas: Arc::new(canvas),
-            peers,
+            peers: HashMap::new(),
+            admission: Admission::default(),
+            findings: None,
+            looked_up: false,
             tasks: JoinSet::new(),
             running: HashMap::new(),
             events,
@@ -102,7 +105,11 @@ impl Flight {
             began: now,
             last_modified: None,
             why: None,
+        };
+        for provider in flight.context.providers(&id) {
+            flight.add_known(provider, now);
         }
+        flight
     }
 
     /// Downloads until the end, whichever it is.
@@ -114,6 +121,7 @@ impl Flight {
             while self.machine.taints() < self.canvas.taints() {
                 self.machine.handle_differing();
             }
+            self.look_up_if_due();
             self.machine.handle_timeout(clock::now());
             self.carry_out().await;
             self.publish_progress(Stage::Running);
@@ -137,6 +145,7 @@ impl Flight {
                 }
                 Some(Ok((source, answer))) = self.lists.join_next() => self.handle_list(source, answer),
                 Some(_) = self.tasks.join_next() => {}
+                found = next_finding(&mut self.findings) => self.handle_found(found),
                 () = tokio::time::sleep_until(deadline.into()) => {}
             }
             if unread_since.is_some_and(|since| clock::now() >= since + LINGER) {
@@ -155,7 +164,61 @@ impl Flight {
         [self.machine.next_timeout(now), unread].into_iter().flatten().fold(look, Instant::min)
     }
 
+    /// Starts to look for peers: at once where an object has several pieces, or no peer is known; for a small one that
+    /// somebody may hold, only when it turns out that none of those does. It costs apt nothing: nothing waits for it
+    /// that could be had elsewhere.
+    fn look_up_if_due(&mut self) {
+        let large = self.canvas.geometry().pieces() > 1;
+        let needed = large || !self.machine.has_live_peer();
+        if self.looked_up || self.machine.ledger().is_closed() || !needed {
+            return;
+        }
+        self.looked_up = true;
+        let Want { id, .. } = self.shared.want;
+        self.findings = self.context.look_ups.start(&self.context.discovery, id, self.canvas.geometry());
+        if let Some(findings) = &self.findings {
+            self.machine.expect_findings(findings.until());
+        }
+    }
+
+    fn handle_found(&mut self, found: Option<Found>) {
+        match found {
+            Some(Found::Provider(provider)) => self.add_found(provider),
+            Some(Found::List { list, signed }) => self.machine.handle_found_list(list, signed),
+            None => {
+                self.findings = None;
+                self.machine.handle_findings_end();
+            }
+        }
+    }
+
+    /// A peer that was known when the download began.
+    fn add_known(&mut self, provider: Provider, now: Instant) {
+        let Some(standing) = self.context.standing(provider.address, now) else { return };
+        if self.admission.admit(&provider, &self.context.borders) {
+            let source = self.machine.add_peer(provider.kind, provider.address.ip(), standing, now);
+            self.peers.insert(source, provider.address);
+        }
+    }
+
+    /// A peer that a look-up has found. Nothing waits for a stranger that has not proved itself before, unless the user
+    /// wants the mirror to be spared.
+    fn add_found(&mut self, provider: Provider) {
+        let now = clock::now();
+        let Some(mut standing) = self.context.standing(provider.address, now) else { return };
+        if !self.admission.admit(&provider, &self.context.borders) {
+            return;
+        }
+        debug!(object = %self.shared.want.id, peer = %provider.address, "a look-up found a peer");
+        let untried = provider.kind == PeerKind::Stranger && standing.first_byte.is_none();
+        standing.doubtful |= untried && self.context.prefer == Prefer::Speed;
+        let source = self.machine.add_peer(provider.kind, provider.address.ip(), standing, now);
+        self.peers.insert(source, provider.address);
+    }
+
     async fn end(mut self) {
+        // Whoever still looks need not any more; keeping the object may take a while.
+        self.findings = None;
         self.tasks.shutdown().await;
         self.lists.shutdown().await;
         if self.machine.outcome() == Outcome::Closed {
@@ -427,6 +490,14 @@ impl Flight {
                 debug!(%object, %peer, "peer is late");
                 self.context.note_late(*peer);
             }
+            Fact::PublisherWrong => {
+                warn!(
+                    %object,
+                    name = self.shared.want.name,
+                    "a piece list signed by a publisher of dht.publishers is not the file's"
+                );
+                self.context.metrics.verification_failed(VerificationFailure::PieceList);
+            }
             Fact::MirrorDiffers => {
                 warn!(%object, name = self.shared.want.name, "the mirror's file is not the one its index names");
                 self.context.metrics.verification_failed(VerificationFailure::Mirror);
@@ -465,6 +536,14 @@ impl Flight {
             progress.stage = stage;
             changed
         });
+    }
+}
+
+/// The next finding; never, where nobody looks.
+async fn next_finding(findings: &mut Option<Findings>) -> Option<Found> {
+    match findings {
+        Some(findings) => findings.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,7 +1,9 @@
 //! Downloads: one flight per object however many ask for it, each fed by peers and the mirror, read while it grows.
 
+mod admission;
 mod canvas;
 mod fetch;
+mod findings;
 mod flight;
 mod origin;
 mod places;
@@ -16,8 +18,10 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::admission::Borders;
 use self::canvas::Canvas;
 use self::fetch::{Queue, Timing};
+use self::findings::LookUps;
 use self::flight::{Flight, Shared};
 pub use self::origin::OriginError;
 pub use self::reader::{Chunks, Download};
@@ -117,12 +121,16 @@ struct Progress {
 }
 
 /// What downloads need.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct DownloadsConfig {
     /// Pieces in flight from peers, all downloads together; each takes a buffer of 4 MiB.
     pub max_pieces: NonZeroUsize,
     /// What the user prefers.
     pub prefer: Prefer,
+    /// Strangers may be at addresses that the internet does not reach (`network.allow_private_peers`).
+    pub allow_private_peers: bool,
+    /// Where we serve peers ourselves, and as whom others see us: not to be asked.
+    pub own_addresses: Vec<SocketAddr>,
 }
 
 /// All downloads of the program. Clones share them.
@@ -143,6 +151,8 @@ struct Context {
     metrics: Metrics,
     queue: Arc<Queue>,
     prefer: Prefer,
+    borders: Borders,
+    look_ups: Arc<LookUps>,
     scores: Mutex<Scoreboard<SocketAddr>>,
     memory: Mutex<Memory>,
 }
@@ -171,6 +181,8 @@ impl Downloads {
             metrics,
             queue: Arc::new(Queue::new(config.max_pieces)),
             prefer: config.prefer,
+            borders: Borders { own: config.own_addresses, allow_private: config.allow_private_peers },
+            look_ups: Arc::new(LookUps::new()),
             scores: Mutex::default(),
             memory: Mutex::default(),
         };
@@ -260,13 +272,7 @@ impl Downloads {
 
 impl Context {
     fn providers(&self, id: &Sha256) -> Vec<Provider> {
-        let mut providers: Vec<Provider> = Vec::new();
-        for provider in self.discovery.iter().flat_map(|discovery| discovery.providers(id)) {
-            if !providers.iter().any(|known| known.address == provider.address) {
-                providers.push(provider);
-            }
-        }
-        providers
+        self.discovery.iter().flat_map(|discovery| discovery.providers(id)).collect()
     }
 
     fn standing(&self, peer: SocketAddr, now: Instant) -> Option<Standing> {

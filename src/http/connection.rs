@@ -59,15 +59,16 @@ pub(super) async fn drive<S: Site>(
         Box::new(move |head| site.foresee(head, &conn))
     });
     let tunnel = TunnelSlot::default();
-    let ending = converse(&socket, &limits, site, conn, &tunnel, &shutdown).await;
+    let ending = converse(&socket, &limits, site.clone(), conn.clone(), &tunnel, &shutdown).await;
+    if matches!(ending, Ending::Done)
+        && let Some((upgrade, start)) = tunnel.into_inner().unwrap_or_else(PoisonError::into_inner)
+        && let Ok(upgraded) = upgrade.await
+    {
+        return start(TokioIo::new(upgraded)).await;
+    }
+    socket.opening(|opening| site.left(opening, &conn));
     match ending {
-        Ending::Done => {
-            if let Some((upgrade, start)) = tunnel.into_inner().unwrap_or_else(PoisonError::into_inner)
-                && let Ok(upgraded) = upgrade.await
-            {
-                return start(TokioIo::new(upgraded)).await;
-            }
-        }
+        Ending::Done => {}
         Ending::Broken(error) => {
             debug!(%remote, %error, "connection ended early");
             socket.finish(b"");

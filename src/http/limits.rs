@@ -14,6 +14,9 @@ pub const READ_AHEAD_BYTES: usize = 64 * 1024;
 /// How many requests are announced ahead of the one being answered: apt's pipeline is ten deep.
 pub const READ_AHEAD_REQUESTS: u64 = 32;
 
+/// How many of a connection's first bytes are remembered: enough to tell what protocol a stranger tried.
+pub const OPENING_BYTES: usize = 20;
+
 /// How much may wait unsent in the kernel for one client. A small value makes a slow reader's progress visible to the
 /// write limit (the kernel reports room only when half of it has gone) and keeps idle uploads cheap.
 pub const UNSENT_BYTES: u32 = 512 * 1024;

@@ -16,7 +16,7 @@ use bytes::{Buf as _, BufMut as _, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::net::TcpStream;
 
-use super::limits::{READ_AHEAD_BYTES, READ_AHEAD_REQUESTS};
+use super::limits::{OPENING_BYTES, READ_AHEAD_BYTES, READ_AHEAD_REQUESTS};
 use super::patience::{Activity, Wanted};
 use super::scanner::{Head, Place, Scanner};
 use crate::clock;
@@ -33,6 +33,8 @@ pub(super) struct Socket {
 /// What is known of the bytes in both directions. The lock is only ever held within one poll.
 struct Traffic {
     queue: BytesMut,
+    /// The first bytes that ever came.
+    opening: Opening,
     scanner: Scanner,
     /// How the client's bytes ended, once they have and the queue is still to be read.
     end: Option<End>,
@@ -47,6 +49,22 @@ struct Traffic {
     write_blocked: Option<Instant>,
 }
 
+/// The first bytes of a connection.
+#[derive(Default, Clone, Copy)]
+struct Opening {
+    bytes: [u8; OPENING_BYTES],
+    length: usize,
+}
+
+impl Opening {
+    fn feed(&mut self, input: &[u8]) {
+        let room = &mut self.bytes[self.length..];
+        let taken = input.len().min(room.len());
+        room[..taken].copy_from_slice(&input[..taken]);
+        self.length += taken;
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum End {
     Eof,
@@ -58,6 +76,7 @@ impl Socket {
         let now = clock::now();
         let traffic = Traffic {
             queue: BytesMut::new(),
+            opening: Opening::default(),
             scanner: Scanner::new(),
             end: None,
             reader_waits: false,
@@ -82,6 +101,12 @@ impl Socket {
     /// hyper begins to answer the next request.
     pub(super) fn begin(&self) {
         self.traffic().begun += 1;
+    }
+
+    /// Gives the client's first bytes to `told`.
+    pub(super) fn opening(&self, told: impl FnOnce(&[u8])) {
+        let Opening { bytes, length } = self.traffic().opening;
+        told(&bytes[..length]);
     }
 
     /// What the connection is doing, for [`super::patience`].
@@ -158,10 +183,12 @@ impl Socket {
 
     /// Goes over the `length` bytes that came last.
     fn scan(&self, traffic: &mut Traffic, length: usize) {
-        let Traffic { queue, scanner, seen, begun, .. } = traffic;
+        let Traffic { queue, opening, scanner, seen, begun, .. } = traffic;
         let was_in_head = scanner.place() == Place::InHead;
         let seen_before = *seen;
-        scanner.feed(&queue[queue.len() - length..], |head| {
+        let news = &queue[queue.len() - length..];
+        opening.feed(news);
+        scanner.feed(news, |head| {
             *seen += 1;
             // A stranger could make work without end by asking and never reading: far ahead is not announced.
             if seen.saturating_sub(*begun) <= READ_AHEAD_REQUESTS {

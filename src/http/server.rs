@@ -16,6 +16,8 @@ use tracing::{debug, error, warn};
 
 use super::body::Body;
 use super::connection::drive;
+#[cfg(doc)]
+use super::limits::OPENING_BYTES;
 use super::limits::{Limits, Overflow, UNSENT_BYTES};
 use super::scanner::Head;
 
@@ -44,6 +46,10 @@ pub trait Site: Send + Sync + 'static {
     /// Called at most once per request, in order, also for one whose turn is at once; a hint only, for which nothing
     /// may be owed. Must not block.
     fn foresee(&self, _head: &Head, _conn: &Conn<Self::State>) {}
+
+    /// A connection is over, whatever the client spoke. `opening` are its first bytes, at most [`OPENING_BYTES`]. Not
+    /// called for connections that were turned away or became a tunnel. Must not block.
+    fn left(&self, _opening: &[u8], _conn: &Conn<Self::State>) {}
 }
 
 impl<F, A> Site for F

@@ -3,6 +3,7 @@
 
 mod client;
 mod server;
+mod visitor;
 
 pub use client::{ListAnswer, PeerBody, PeerClient, PeerError};
 pub use server::{PeerSite, PeerSiteConfig};

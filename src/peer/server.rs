@@ -1,13 +1,14 @@
 //! Giving objects away by their hash, from their kept mappings, to whoever asks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tracing::debug;
 
+use super::visitor::visitor;
 use crate::digest::Sha256;
 use crate::http::{Body, Conn, Hangup, Outcome, Representation, Site, precondition, text};
 use crate::metrics::{InProgress, Metrics, VerificationFailure};
@@ -118,10 +119,25 @@ impl PeerSite {
 }
 
 impl Site for PeerSite {
-    type State = ();
+    /// Whether this connection has asked for an object or a list, held here or not: what peers do.
+    type State = AtomicBool;
 
-    async fn answer(&self, request: Request<Incoming>, _conn: Conn) -> Result<Response<Body>, Hangup> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        conn: Conn<AtomicBool>,
+    ) -> Result<Response<Body>, Hangup> {
+        if let Some(PeerTarget::Object(_) | PeerTarget::Pieces(_)) = PeerTarget::parse(request.uri().path()) {
+            conn.state.store(true, Ordering::Relaxed);
+        }
         Ok(self.respond(&request))
+    }
+
+    /// Whoever announces himself in the DHT has visitors that take him for something else. They are counted and no more.
+    fn left(&self, opening: &[u8], conn: &Conn<AtomicBool>) {
+        if !conn.state.load(Ordering::Relaxed) {
+            self.metrics.visitor_left(visitor(opening));
+        }
     }
 }
 

@@ -5,7 +5,10 @@
 mod page;
 mod units;
 
-use crate::metrics::{self, Metrics};
+use crate::discovery::DhtStatus;
+use crate::metrics::{self, Metrics, Stats};
+use crate::swarm::announce::Summary;
+use serde::Serialize;
 use std::time::Instant;
 
 pub use units::{rounded_bytes, rounded_time};
@@ -19,6 +22,10 @@ pub struct View<'a> {
     pub now: Instant,
     /// Whether the node does its work.
     pub health: &'a Health,
+    /// How the DHT stands; `None` where it is switched off.
+    pub dht: Option<&'a DhtStatus>,
+    /// What is announced; `None` where nothing is.
+    pub announcing: Option<Summary>,
 }
 
 /// Whether the node does its work.
@@ -60,8 +67,83 @@ pub fn respond(path: &str, view: &View<'_>) -> Page {
     }
 }
 
+/// What `/stats` tells: the figures, and the DHT.
+#[derive(Serialize)]
+struct Document {
+    #[serde(flatten)]
+    stats: Stats,
+    dht: Option<DhtDocument>,
+    announcing: Option<AnnouncingDocument>,
+}
+
+#[derive(Serialize)]
+struct AnnouncingDocument {
+    held: usize,
+    kept: usize,
+    waiting: usize,
+    in_flight: usize,
+    packets_per_second: f64,
+    worth_percent: f64,
+}
+
+impl From<Summary> for AnnouncingDocument {
+    fn from(summary: Summary) -> Self {
+        let Summary { held, kept, waiting, in_flight, per_second, worth } = summary;
+        let rounded = |figure: f64| (figure * 10.0).round() / 10.0;
+        Self {
+            held,
+            kept,
+            waiting,
+            in_flight,
+            packets_per_second: rounded(per_second),
+            worth_percent: rounded(worth * 100.0),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DhtDocument {
+    good_nodes: usize,
+    known_nodes: usize,
+    external_address: Option<String>,
+    ids: Vec<String>,
+    waiting_for: Option<String>,
+    stored_info_hashes: usize,
+    stored_peers: usize,
+    stored_values: usize,
+    stored_value_bytes: usize,
+    datagrams_received: u64,
+    datagrams_sent: u64,
+    datagrams_unreadable: u64,
+}
+
+impl From<&DhtStatus> for DhtDocument {
+    fn from(status: &DhtStatus) -> Self {
+        let [datagrams_received, datagrams_sent, datagrams_unreadable] = status.datagrams;
+        Self {
+            good_nodes: status.good_nodes,
+            known_nodes: status.known_nodes,
+            external_address: status.external.map(|address| address.to_string()),
+            ids: status.ids.iter().map(ToString::to_string).collect(),
+            waiting_for: status.waiting_for.clone(),
+            stored_info_hashes: status.stored.info_hashes,
+            stored_peers: status.stored.peers,
+            stored_values: status.stored.items,
+            stored_value_bytes: status.stored.bytes,
+            datagrams_received,
+            datagrams_sent,
+            datagrams_unreadable,
+        }
+    }
+}
+
 fn stats(view: &View<'_>) -> Page {
-    match serde_json::to_string_pretty(&view.metrics.stats(view.now)) {
+    let document = Document {
+        stats: view.metrics.stats(view.now),
+        dht: view.dht.map(Into::into),
+        announcing: view.announcing.map(Into::into),
+    };
+    match serde_json::to_string_pretty(&document) {
         Ok(json) => plain(200, "application/json", json + "\n"),
         Err(error) => plain(500, TEXT, format!("cannot write the figures as JSON: {error}\n")),
     }
@@ -87,7 +169,8 @@ mod tests {
         let start = Instant::now();
         let metrics = Metrics::new(start);
         metrics.bytes_received(Source::Peer, 4_200_000);
-        respond(path, &View { metrics: &metrics, now: start, health })
+        let dht = DhtStatus { waiting_for: Some("a <node>".into()), ..DhtStatus::default() };
+        respond(path, &View { metrics: &metrics, now: start, health, dht: Some(&dht), announcing: None })
     }
 
     #[test]
@@ -105,6 +188,7 @@ mod tests {
         assert_eq!(stats["bytes_from_p2p"], 4_200_000);
         assert_eq!(stats["p2p_ratio_percent"], 100.0);
         assert_eq!(stats["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(stats["dht"]["waiting_for"], "a <node>");
     }
 
     #[test]
@@ -130,6 +214,7 @@ mod tests {
         let page = ask("/", &Health::Ailing(vec!["cannot reach <mirror> & co".to_owned()]));
         assert_eq!((page.status, page.content_type), (200, "text/html; charset=utf-8"));
         assert!(page.body.contains("4.2 MB"), "{}", page.body);
+        assert!(page.body.contains("waits for a &lt;node&gt;"), "{}", page.body);
         assert!(page.body.contains("cannot reach &lt;mirror&gt; &amp; co"), "{}", page.body);
     }
 }

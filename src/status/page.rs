@@ -29,7 +29,7 @@ const HEADERS: &[(&str, &str)] = &[
 pub(super) fn dashboard(view: &View<'_>) -> Page {
     let stats = view.metrics.stats(view.now);
     let mut rows = String::new();
-    for (name, figure) in figures(&stats) {
+    for (name, figure) in figures(&stats).into_iter().chain([("DHT", dht(view))]) {
         // Writing to a String cannot fail.
         let _ = write!(rows, "<tr><th scope=\"row\">{name}</th><td>{}</td></tr>", escape(&figure));
     }
@@ -62,6 +62,16 @@ fn figures(stats: &Stats) -> [(&'static str, String); 14] {
         ("Files in the cache", stats.cache_files.to_string()),
         ("Size of the cache", rounded_bytes(stats.cache_bytes)),
     ]
+}
+
+fn dht(view: &View<'_>) -> String {
+    match view.dht {
+        None => "switched off".to_owned(),
+        Some(status) => match &status.waiting_for {
+            Some(what) => format!("waits for {what}"),
+            None => "works".to_owned(),
+        },
+    }
 }
 
 fn health(health: &Health) -> String {

@@ -341,6 +341,7 @@ impl Shared {
             // The commit failed after the rename: a file without a row would take room that nobody counts.
             let _ = fs::remove_file(&to);
         }
+        self.note_change();
         entered
     }
 }

@@ -13,6 +13,7 @@ use rusqlite::{
 };
 use rustix::fs::{FlockOperation, flock};
 
+use super::announced::Offer;
 use super::error::StoreError;
 use super::layout::Layout;
 use super::migrations;
@@ -271,6 +272,38 @@ pub(super) fn entries(catalog: &Connection) -> rusqlite::Result<Vec<Entry>> {
         })
     })?;
     entries.collect()
+}
+
+/// At most `count` objects with their rows' numbers, from the first row after number `after`.
+pub(super) fn offers(catalog: &Connection, after: i64, count: u32) -> rusqlite::Result<Vec<(i64, Offer)>> {
+    let mut statement = catalog.prepare_cached(
+        "SELECT id, length, origin, used, announced, others, rowid FROM objects
+         WHERE rowid > ?1 ORDER BY rowid LIMIT ?2",
+    )?;
+    let offers = statement.query_map(params![after, count], |row| {
+        let offer = Offer {
+            id: id_of(row)?,
+            length: unsigned(row.get(1)?),
+            origin: Origin::parse(row.get_ref(2)?.as_str()?),
+            used: unsigned(row.get(3)?),
+            announced: row.get::<_, Option<i64>>(4)?.map(unsigned),
+            others: u32::try_from(row.get::<_, i64>(5)?).unwrap_or(u32::MAX),
+        };
+        Ok((row.get(6)?, offer))
+    })?;
+    offers.collect()
+}
+
+/// Notes that object `id`, if it is there, was announced at `when` and that so many others were seen.
+pub(super) fn set_announced(
+    catalog: &Connection,
+    id: &Sha256,
+    when: u64,
+    others: u32,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE objects SET announced = ?2, others = ?3 WHERE id = ?1";
+    catalog.prepare_cached(sql)?.execute(params![id.as_bytes(), signed(when), others])?;
+    Ok(())
 }
 
 /// The objects whose digest starts with `first`.

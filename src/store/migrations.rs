@@ -34,6 +34,9 @@ const STEPS: &[&str] = &[
      END;",
     // 2: where an object came from; what a person seeds is told apart from what passed through.
     "ALTER TABLE objects ADD COLUMN origin TEXT NOT NULL DEFAULT 'download';",
+    // 3: the last announce of an object in the DHT, gone with its row.
+    "ALTER TABLE objects ADD COLUMN announced INTEGER;        -- seconds since 1970 UTC
+     ALTER TABLE objects ADD COLUMN others INTEGER NOT NULL DEFAULT 0;  -- the other providers that were seen then",
 ];
 
 /// The newest version known here.
@@ -98,6 +101,21 @@ mod tests {
             .query_row("SELECT objects, bytes FROM totals", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .unwrap();
         assert_eq!(totals, (1, 7));
+    }
+
+    #[test]
+    fn a_catalog_of_version_2_has_announced_nothing_yet() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate_to(&mut connection, 2).unwrap();
+        let insert = "INSERT INTO objects (id, length, states, added, used, turn) VALUES (zeroblob(32), 7, x'', 1, 2, 3)";
+        connection.execute_batch(insert).unwrap();
+        migrate(&mut connection).unwrap();
+        let row: (i64, Option<i64>, i64) = connection
+            .query_row("SELECT length, announced, others FROM objects", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .unwrap();
+        assert_eq!(row, (7, None, 0));
     }
 
     #[test]

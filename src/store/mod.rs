@@ -5,11 +5,13 @@
 //!   (`mapping`), and what is kept open is bounded (`hot`).
 //! - `catalog`, `migrations`: SQLite.
 //! - `quota`: room for what comes, by evicting what was not used longest.
+//! - `announced`: what is offered to others, and when they were last told.
 //! - `import`, `verify`, `recover`: local files in, bytes looked at again, leftovers of a killed process out.
 //!
 //! Everything is synchronous. Looking an object up takes microseconds and never waits for a writer; whatever waits for
 //! the disk says so. Several processes may use one cache at a time.
 
+mod announced;
 mod assembly;
 mod catalog;
 mod disk;
@@ -32,6 +34,8 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
 use crate::clock::unix_seconds;
 use crate::digest::Sha256;
 use crate::pieces::Geometry;
@@ -42,6 +46,7 @@ use hot::Hot;
 use layout::Layout;
 use object::OpenError;
 
+pub use announced::Offer;
 pub use assembly::Assembly;
 pub use catalog::{Entry, Origin};
 pub use error::StoreError;
@@ -84,6 +89,8 @@ struct Shared {
     room: Mutex<()>,
     /// The bytes left for assemblies in memory.
     memory: Arc<AtomicU64>,
+    /// Counts what came and what left.
+    changes: watch::Sender<u64>,
 }
 
 /// Uses that are not in the catalog yet: order and time of each object's last one.
@@ -125,6 +132,7 @@ impl Store {
             uses: Mutex::default(),
             room: Mutex::new(()),
             memory: Arc::new(AtomicU64::new(assembly::MEMORY_LIMIT)),
+            changes: watch::Sender::new(0),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -199,6 +207,7 @@ impl Store {
             Ok(catalog::delete(catalog, id)?)
         });
         let _closed = lock(&self.shared.hot).remove(id);
+        self.shared.note_change();
         removed
     }
 
@@ -284,6 +293,7 @@ impl Shared {
                 && catalog::delete(catalog, id)?)
         })?;
         if forgotten {
+            self.note_change();
             tracing::info!(%id, "a cached object's file is gone");
         }
         Ok(())
@@ -307,6 +317,7 @@ impl Shared {
             tracing::warn!(%id, %error, "cannot drop a damaged object");
         }
         let _closed = lock(&self.hot).remove(&id);
+        self.note_change();
         StoreError::Damaged { id, what }
     }
 

@@ -146,6 +146,7 @@ impl Shared {
         let mut gone = Cleared::default();
         while gone.bytes < bytes {
             let (removed, left) = self.evict_batch(bytes - gone.bytes, &mut gone)?;
+            self.note_change();
             let _closed: Vec<_> = {
                 let mut hot = lock(&self.hot);
                 removed.iter().filter_map(|id| hot.remove(id)).collect()

@@ -3,20 +3,73 @@
 use super::source::{Group, PeerKind, SourceId};
 use crate::pieces::{End, Link, PieceIndex, PieceList, State};
 
+/// Lists that a download takes from look-ups, of each of the two sorts. A false one costs a failed check each; an honest
+/// one is among the first unless somebody floods us, and then peers have lists of their own.
+const FOUND_LISTS: usize = 3;
+
 /// Whether what links under a list may be released before the object is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trust {
     /// A stranger's word alone: it may work the backward front only.
     Lone,
-    /// A neighbour's word, or that of two groups which share no network.
+    /// A publisher's word, a neighbour's, or that of two witnesses who share no network.
     Open,
+}
+
+/// Who gave a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Voice {
+    /// It came by a look-up, signed by a publisher of the user's configuration.
+    Publisher,
+    /// A peer, which can be charged for it.
+    Peer { source: SourceId, kind: PeerKind, group: Group },
+    /// It came by a look-up and is anybody's word. All of these are one witness, of no network.
+    Found,
+}
+
+/// Whose list comes first, before the order in which they came. A list that nobody answers for comes last: it must not
+/// keep one from leading that a peer answers for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    Publisher,
+    Neighbour,
+    Stranger,
+    Found,
+}
+
+impl Rank {
+    const ALL: [Self; 4] = [Self::Publisher, Self::Neighbour, Self::Stranger, Self::Found];
+}
+
+impl Voice {
+    const fn rank(self) -> Rank {
+        match self {
+            Self::Publisher => Rank::Publisher,
+            Self::Peer { kind: PeerKind::Neighbour, .. } => Rank::Neighbour,
+            Self::Peer { kind: PeerKind::Stranger, .. } => Rank::Stranger,
+            Self::Found => Rank::Found,
+        }
+    }
+
+    const fn source(self) -> Option<SourceId> {
+        match self {
+            Self::Peer { source, .. } => Some(source),
+            Self::Publisher | Self::Found => None,
+        }
+    }
+
+    /// Two voices of one network are one witness.
+    const fn network(self) -> Option<Group> {
+        match self {
+            Self::Peer { group, .. } => Some(group),
+            Self::Publisher | Self::Found => None,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Claim {
-    source: SourceId,
-    kind: PeerKind,
-    group: Group,
+    voice: Voice,
     list: PieceList,
     discarded: bool,
 }
@@ -24,39 +77,56 @@ struct Claim {
 /// All the lists of one download.
 ///
 /// Lists that agree form a camp; the camp of the first list that stands is the one that pieces are fetched under.
-/// While there are two camps, somebody lies, and a neighbour's word alone opens nothing.
+/// While neighbours are of two camps, somebody lies, and a neighbour's word alone opens nothing; the same goes for
+/// publishers.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     claims: Vec<Claim>,
     /// The sum of the leading camp's lists.
     camp: Option<PieceList>,
-    contested: bool,
+    /// Ranks that contradict the leading camp.
+    contested: Vec<Rank>,
 }
 
 impl Claims {
-    /// Takes a source's list; a later one of the same source replaces the earlier.
+    /// Takes a peer's list; a later one of the same peer replaces the earlier.
     pub(super) fn put(&mut self, source: SourceId, kind: PeerKind, group: Group, list: PieceList) {
-        self.claims.retain(|claim| claim.source != source);
-        self.claims.push(Claim { source, kind, group, list, discarded: false });
+        self.claims.retain(|claim| claim.voice.source() != Some(source));
+        let voice = Voice::Peer { source, kind, group };
+        self.claims.push(Claim { voice, list, discarded: false });
         self.form_camps();
     }
 
-    /// Takes the leading camp's lists out of the game; says whose they were.
+    /// Takes a list that a look-up found; says whether it is a new one, and one of the first.
+    pub(super) fn put_found(&mut self, list: PieceList, signed: bool) -> bool {
+        let voice = if signed { Voice::Publisher } else { Voice::Found };
+        let mut alike = self.claims.iter().filter(|claim| claim.voice == voice);
+        if alike.clone().count() >= FOUND_LISTS || alike.any(|claim| claim.list == list) {
+            return false;
+        }
+        self.claims.push(Claim { voice, list, discarded: false });
+        self.form_camps();
+        true
+    }
+
+    /// Takes the leading camp's lists out of the game; says which peers gave them.
     pub(super) fn discard_camp(&mut self) -> Vec<SourceId> {
         let members = self.members();
-        for claim in &mut self.claims {
-            claim.discarded |= members.contains(&claim.source);
-        }
-        self.form_camps();
+        self.discard_in_camp(|_| true);
         members
     }
 
     /// Takes one source's list out of the game.
     pub(super) fn discard(&mut self, source: SourceId) {
         for claim in &mut self.claims {
-            claim.discarded |= claim.source == source;
+            claim.discarded |= claim.voice.source() == Some(source);
         }
         self.form_camps();
+    }
+
+    /// Takes those lists of the leading camp out of the game that nobody answers for.
+    pub(super) fn discard_found(&mut self) {
+        self.discard_in_camp(|voice| voice == Voice::Found);
     }
 
     /// Hears again what was taken out.
@@ -73,26 +143,31 @@ impl Claims {
         }
     }
 
-    /// Who stands behind the leading camp.
+    /// The peers behind the leading camp.
     pub(super) fn members(&self) -> Vec<SourceId> {
-        self.in_camp().map(|claim| claim.source).collect()
+        self.in_camp().filter_map(|claim| claim.voice.source()).collect()
     }
 
-    /// Whether nobody but the source itself says what this piece leads from and to.
+    /// Whether a publisher is behind the leading camp.
+    pub(super) fn is_signed(&self) -> bool {
+        self.in_camp().any(|claim| claim.voice == Voice::Publisher)
+    }
+
+    /// Whether the source itself says what this piece leads from and to, and no other peer is of its camp.
     pub(super) fn is_own_word(&self, source: SourceId, piece: PieceIndex, link: &Link) -> bool {
-        let mut camp = self.in_camp();
-        let (Some(claim), None) = (camp.next(), camp.next()) else { return false };
+        let mut peers = self.in_camp().filter(|claim| claim.voice.source().is_some());
+        let (Some(claim), None) = (peers.next(), peers.next()) else { return false };
         let end_claimed = match link.end {
             End::State(state) => claim.list.state(piece + 1) == Some(state),
             End::Digest(_) => true,
         };
-        claim.source == source && claim.list.state(piece) == Some(link.start) && end_claimed
+        claim.voice.source() == Some(source) && claim.list.state(piece) == Some(link.start) && end_claimed
     }
 
     /// Whether the source's list is one of the leading camp, or it has given none.
     pub(super) fn supports(&self, source: SourceId) -> bool {
-        let own = self.claims.iter().find(|claim| claim.source == source);
-        own.is_none_or(|_| self.in_camp().any(|claim| claim.source == source))
+        let is_its = |claim: &&Claim| claim.voice.source() == Some(source);
+        !self.claims.iter().any(|claim| is_its(&claim)) || self.in_camp().any(|claim| is_its(&claim))
     }
 
     /// How far the leading camp's word on a boundary is to be trusted.
@@ -100,32 +175,59 @@ impl Claims {
         if boundary == 0 {
             return Trust::Open;
         }
-        let mut first_group = None;
-        for claim in self.in_camp().filter(|claim| claim.list.state(boundary).is_some()) {
-            let neighbour = claim.kind == PeerKind::Neighbour && !self.contested;
-            if neighbour || first_group.is_some_and(|group| group != claim.group) {
+        let mut first_network = None;
+        for claim in self.speaking_of(boundary) {
+            let (rank, network) = (claim.voice.rank(), claim.voice.network());
+            let vouches = matches!(rank, Rank::Publisher | Rank::Neighbour);
+            if (vouches && !self.contested.contains(&rank))
+                || first_network.is_some_and(|first| first != network)
+            {
                 return Trust::Open;
             }
-            first_group = Some(claim.group);
+            first_network = Some(network);
         }
         Trust::Lone
     }
 
-    /// Whether the leading camp is one group's word only, so that it is worth proving from the end early.
-    pub(super) fn is_lone(&self) -> bool {
-        let mut groups = self.in_camp().map(|claim| claim.group);
-        groups.next().is_some_and(|first| groups.all(|group| group == first))
+    /// Whether what the leading camp says of a boundary is said by found lists only, for which nobody answers.
+    pub(super) fn is_found_only(&self, boundary: PieceIndex) -> bool {
+        let mut said = false;
+        boundary > 0
+            && self.speaking_of(boundary).all(|claim| {
+                said = true;
+                claim.voice == Voice::Found
+            })
+            && said
     }
 
-    /// Sources whose list differs somewhere from the proven inner states.
+    /// Whether a found list of the leading camp says this of a boundary.
+    pub(super) fn is_found(&self, boundary: PieceIndex, state: State) -> bool {
+        let says = |claim: &Claim| claim.voice == Voice::Found && claim.list.state(boundary) == Some(state);
+        self.in_camp().any(says)
+    }
+
+    /// Whether the leading camp is one witness's word only, and no publisher's, so that it is worth proving from the
+    /// end early.
+    pub(super) fn is_lone(&self) -> bool {
+        let mut networks = self.in_camp().map(|claim| claim.voice.network());
+        !self.is_signed() && networks.next().is_some_and(|first| networks.all(|network| network == first))
+    }
+
+    /// Peers whose list differs somewhere from the proven inner states.
     pub(super) fn proven_wrong(&self, proven: &[State]) -> Vec<SourceId> {
-        let wrong = |list: &PieceList| {
-            list.inner()
-                .iter()
-                .zip(proven)
-                .any(|(claimed, proven)| claimed.is_some_and(|claimed| claimed != *proven))
-        };
-        self.claims.iter().filter(|claim| wrong(&claim.list)).map(|claim| claim.source).collect()
+        self.wrong(proven).filter_map(Voice::source).collect()
+    }
+
+    /// Whether a publisher's list does.
+    pub(super) fn is_publisher_wrong(&self, proven: &[State]) -> bool {
+        self.wrong(proven).any(|voice| voice == Voice::Publisher)
+    }
+
+    fn wrong(&self, proven: &[State]) -> impl Iterator<Item = Voice> {
+        let differs =
+            |(claimed, proven): (&Option<State>, &State)| claimed.is_some_and(|state| state != *proven);
+        let wrong = move |claim: &&Claim| claim.list.inner().iter().zip(proven).any(differs);
+        self.claims.iter().filter(wrong).map(|claim| claim.voice)
     }
 
     fn in_camp(&self) -> impl Iterator<Item = &Claim> {
@@ -135,24 +237,31 @@ impl Claims {
             .filter(move |claim| !claim.discarded && camp.is_some_and(|camp| camp.agrees_with(&claim.list)))
     }
 
+    fn speaking_of(&self, boundary: PieceIndex) -> impl Iterator<Item = &Claim> {
+        self.in_camp().filter(move |claim| claim.list.state(boundary).is_some())
+    }
+
+    fn discard_in_camp(&mut self, which: impl Fn(Voice) -> bool) {
+        let Some(camp) = self.camp.take() else { return };
+        for claim in &mut self.claims {
+            claim.discarded |= which(claim.voice) && camp.agrees_with(&claim.list);
+        }
+        self.form_camps();
+    }
+
     fn form_camps(&mut self) {
         self.camp = None;
-        self.contested = false;
-        // Neighbours first: a stranger's rubbish must not keep a neighbour's list from leading.
-        for kind in [PeerKind::Neighbour, PeerKind::Stranger] {
-            for claim in self.claims.iter().filter(|claim| !claim.discarded && claim.kind == kind) {
+        self.contested.clear();
+        for rank in Rank::ALL {
+            for claim in self.claims.iter().filter(|claim| !claim.discarded && claim.voice.rank() == rank) {
                 match &mut self.camp {
                     None => self.camp = Some(claim.list.clone()),
                     Some(camp) if camp.agrees_with(&claim.list) => camp.fill_from(&claim.list),
-                    // A stranger who contradicts a neighbour is not heard at all.
-                    Some(_) => self.contested |= kind == PeerKind::Neighbour || self.neighbours() == 0,
+                    // Who contradicts somebody of a higher rank is not heard at all: its own rank means nothing then.
+                    Some(_) => self.contested.push(rank),
                 }
             }
         }
-    }
-
-    fn neighbours(&self) -> usize {
-        self.claims.iter().filter(|claim| !claim.discarded && claim.kind == PeerKind::Neighbour).count()
     }
 }
 
@@ -228,5 +337,55 @@ mod tests {
         assert_eq!(claims.members(), [SourceId(2)]);
         let proven = [State::from_bytes(&[1; 32]), State::from_bytes(&[2; 32])];
         assert_eq!(claims.proven_wrong(&proven), [SourceId(1)]);
+    }
+
+    #[test]
+    fn found_lists_are_one_witness_of_no_network_however_many() {
+        let mut claims = Claims::default();
+        assert!(claims.put_found(list([Some(1), None]), false));
+        assert!(claims.put_found(list(FULL), false));
+        assert_eq!(claims.trust(1), Trust::Lone);
+        assert!(claims.is_lone() && claims.is_found_only(1) && claims.members().is_empty());
+        claims.put(SourceId(1), PeerKind::Stranger, group(1), list([Some(1), None]));
+        assert_eq!(claims.trust(1), Trust::Open, "a stranger and a found list are two witnesses");
+        assert_eq!(claims.trust(2), Trust::Lone);
+        assert!(!claims.is_found_only(1) && claims.is_found_only(2));
+        claims.discard_found();
+        assert_eq!((claims.trust(1), claims.state(2)), (Trust::Lone, None));
+    }
+
+    #[test]
+    fn a_found_list_gives_way_to_any_that_a_peer_answers_for() {
+        let mut claims = Claims::default();
+        claims.put_found(list([Some(8), Some(9)]), false);
+        claims.put(SourceId(1), PeerKind::Stranger, group(1), list(FULL));
+        assert!(claims.supports(SourceId(1)));
+        assert_eq!(claims.state(1), Some(State::from_bytes(&[1; 32])));
+        assert_eq!(claims.trust(1), Trust::Lone);
+    }
+
+    #[test]
+    fn only_the_first_found_lists_are_taken() {
+        let mut claims = Claims::default();
+        assert!(claims.put_found(list(FULL), false));
+        assert!(!claims.put_found(list(FULL), false), "the same again");
+        let taken = (10..30).filter(|seed| claims.put_found(list([Some(*seed), None]), false)).count();
+        assert_eq!(taken, FOUND_LISTS - 1);
+        assert!(claims.put_found(list(FULL), true), "rubbish keeps no publisher out");
+    }
+
+    #[test]
+    fn a_publisher_leads_and_opens_unless_publishers_contradict_each_other() {
+        let mut claims = Claims::default();
+        claims.put(SourceId(1), PeerKind::Neighbour, group(1), list([Some(8), Some(9)]));
+        claims.put_found(list(FULL), true);
+        assert_eq!((claims.trust(1), claims.trust(2)), (Trust::Open, Trust::Open));
+        assert!(claims.is_signed() && !claims.is_lone() && !claims.supports(SourceId(1)));
+        let proven = [State::from_bytes(&[8; 32]), State::from_bytes(&[9; 32])];
+        assert!(claims.is_publisher_wrong(&proven) && claims.proven_wrong(&proven).is_empty());
+        claims.put_found(list([Some(1), Some(7)]), true);
+        assert_eq!(claims.trust(1), Trust::Lone);
+        claims.discard_camp();
+        assert_eq!(claims.state(2), Some(State::from_bytes(&[7; 32])));
     }
 }

@@ -92,6 +92,8 @@ pub struct Download {
     pub(super) regrets: bool,
     /// Peers that were given up without proof may be tried once more before the download fails.
     pub(super) last_hope: bool,
+    /// Somebody looks for more peers; until then at most the download waits for them where nobody else is left.
+    pub(super) findings_until: Option<Instant>,
     outcome: Outcome,
 }
 
@@ -120,6 +122,7 @@ impl Download {
             walks_from: (0, 0),
             regrets: false,
             last_hope: true,
+            findings_until: None,
             outcome: Outcome::Running,
         };
         if geometry.length() == 0 {
@@ -135,7 +138,7 @@ impl Download {
         self.mirror_rate = rate;
     }
 
-    /// A peer that may hold the object.
+    /// A peer that may hold the object; it may come at any time.
     pub fn add_peer(
         &mut self,
         kind: PeerKind,
@@ -153,6 +156,29 @@ impl Download {
         }
         self.peers.push(peer);
         id
+    }
+
+    /// Somebody looks for more peers: until `until` the download does not fail for want of any.
+    pub const fn expect_findings(&mut self, until: Instant) {
+        self.findings_until = Some(until);
+    }
+
+    /// No more peers will be found.
+    pub const fn handle_findings_end(&mut self) {
+        self.findings_until = None;
+    }
+
+    /// A list that a look-up has found; `signed` by a publisher whom the user trusts. One with holes is ignored: no
+    /// honest publisher writes such, and the end, where a false list shows first, must not be among them.
+    pub fn handle_found_list(&mut self, list: PieceList, signed: bool) {
+        let fits = list.inner().len() == self.geometry().last() as usize;
+        if self.geometry().pieces() == 1 || !fits || !list.is_complete() {
+            return;
+        }
+        if self.claims.put_found(list, signed) {
+            self.drop_foreign_links();
+            self.check_camp_against_walk();
+        }
     }
 
     /// The peer's list and the pieces that it would serve now.
@@ -202,19 +228,27 @@ impl Download {
 
     /// A fetch got its answer's head, or more of its body: for a walk, bytes up to `offset` are in the object.
     pub fn handle_progress(&mut self, fetch: FetchId, offset: u64, bytes: u64, now: Instant) {
-        self.last_byte = Some(now);
-        match self.fetches.get_mut(&fetch) {
-            Some(Fetch::Walk { offset: at, progress, .. }) => (*at, *progress) = (offset, now),
-            Some(Fetch::Piece { progress, started, source, .. }) => {
-                *progress = now;
-                *started = true;
-                let source = *source;
-                self.peer_bytes += bytes;
-                if let Some(peer) = self.peers.get_mut(source.0 as usize) {
-                    peer.delivered |= bytes > 0;
-                }
+        let asked = match self.fetches.get_mut(&fetch) {
+            Some(Fetch::Walk { offset: at, progress, .. }) => {
+                (*at, *progress) = (offset, now);
+                None
             }
-            None => {}
+            Some(Fetch::Piece { progress, started, source, piece, .. }) => {
+                (*progress, *started) = (now, true);
+                Some((*source, *piece))
+            }
+            None => None,
+        };
+        // Bytes that are on trial are none yet: the mirror is not to wait for them.
+        if asked.is_some_and(|(_, piece)| self.is_on_trial(piece)) {
+            return;
+        }
+        self.last_byte = Some(now);
+        if let Some((source, _)) = asked {
+            self.peer_bytes += bytes;
+            if let Some(peer) = self.peers.get_mut(source.0 as usize) {
+                peer.delivered |= bytes > 0;
+            }
         }
     }
 
@@ -259,7 +293,7 @@ impl Download {
         if (piece == 0 && self.ledger.proven_end(0) == Some(link.end)) || own_word {
             // Either both ends are beyond doubt, or list and bytes are of one hand and contradict each other.
             self.charge(source, PeerFault::WrongPiece);
-            if own_word {
+            if own_word && !self.claims.is_signed() {
                 self.discard_camp();
             }
             self.claims.discard(source);
@@ -270,6 +304,16 @@ impl Download {
         let same_bytes = |other: &&Suspect| other.piece == piece && other.link == suspect.link;
         let witness = self.suspects.iter().find(same_bytes).map(|other| other.source);
         self.suspects.push(suspect);
+        if self.rests_on_found(piece) {
+            // Nobody answers for that list: it is not worth a second try, and the sender not worth a doubt.
+            self.discard_found();
+            return;
+        }
+        if self.claims.is_signed() && !self.is_without_mirror() {
+            // A publisher's word stands against any number of strangers; the mirror will show who is right.
+            self.suspend(source);
+            return;
+        }
         if witness.is_some_and(|witness| self.group(witness) != self.group(source)) {
             // Two networks sent the same bytes: it is the list that seems wrong. Whether it is shows when the object is
             // closed; two liars could frame it.
@@ -342,8 +386,12 @@ impl Download {
         }
         self.expire(now);
         self.schedule(now);
+        while self.is_hopeless() && self.is_blocked_by_list() {
+            self.discard_camp();
+            self.schedule(now);
+        }
         self.release(now);
-        if !self.is_hopeless() {
+        if !self.is_hopeless() || self.findings_until.is_some_and(|until| now < until) {
             return;
         }
         if self.last_hope && self.revive() {
@@ -358,8 +406,18 @@ impl Download {
         let asked = |peer: &Peer| matches!(peer.holding, Holding::Asked { .. });
         let growing = |peer: &Peer| matches!(&peer.holding, Holding::Pieces { have, .. } if !have.is_all());
         self.fetches.is_empty()
-            && matches!(self.mirror, Mirror::None | Mirror::Gone)
+            && self.is_without_mirror()
             && !self.peers.iter().any(|peer| asked(peer) || growing(peer))
+    }
+
+    /// Whether somebody would deliver something if another list led.
+    fn is_blocked_by_list(&self) -> bool {
+        self.peers.iter().any(|peer| peer.is_alive() && !self.claims.supports(peer.id))
+    }
+
+    /// Whether a peer is left that may deliver something.
+    pub fn has_live_peer(&self) -> bool {
+        self.peers.iter().any(Peer::is_alive)
     }
 
     /// The next order, if there is one.
@@ -445,7 +503,7 @@ impl Download {
     }
 
     fn go_on_walking(&mut self, fetch: FetchId, next: PieceIndex, end: End) {
-        let taken = self.ledger.is_linked(next) || self.is_fetched_by_peer(next);
+        let taken = self.ledger.is_linked(next) || self.is_taken(next);
         let from = self.geometry().range(next).start;
         match (self.fetches.get_mut(&fetch), end) {
             (Some(Fetch::Walk { piece, start, until, .. }), End::State(state)) if from < *until => {
@@ -468,6 +526,9 @@ impl Download {
         let states = self.ledger.inner_states().unwrap_or_default();
         for source in self.claims.proven_wrong(&states) {
             self.charge(source, PeerFault::WrongList);
+        }
+        if self.claims.is_publisher_wrong(&states) {
+            self.facts.push_back(Fact::PublisherWrong);
         }
         for suspect in std::mem::take(&mut self.suspects) {
             let proven = self.ledger.get(suspect.piece);
@@ -556,8 +617,11 @@ impl Download {
 
     /// The mirror is out, or gives nothing within apt's patience.
     pub(super) fn stranger_counts_as_neighbour(&self, now: Instant) -> bool {
+        self.is_without_mirror() || now.duration_since(self.last_release) >= pace::APT_PATIENCE
+    }
+
+    pub(super) const fn is_without_mirror(&self) -> bool {
         matches!(self.mirror, Mirror::None | Mirror::Gone)
-            || now.duration_since(self.last_release) >= pace::APT_PATIENCE
     }
 
     pub(super) fn is_fetched_by_peer(&self, piece: PieceIndex) -> bool {

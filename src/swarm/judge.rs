@@ -4,7 +4,7 @@ use super::download::{By, Download, Fetch};
 use super::fault::PeerFault;
 use super::order::{Fact, FetchId, Order};
 use super::source::{Holding, Mirror, SourceId};
-use crate::pieces::{End, Link, PieceIndex, PieceSet};
+use crate::pieces::{End, Link, PieceIndex, PieceSet, State};
 
 impl Download {
     /// Gives up the leading list with those who gave it, and every link that hangs on nothing else. Whoever was
@@ -21,35 +21,76 @@ impl Download {
             }
         }
         self.unlink_between(self.mirror_prefix(), self.ledger.proven_from());
-        // A walk that set out from a state of that list leads nowhere now.
-        let (prefix, front) = (self.ledger.prefix(), self.ledger.front_state());
-        self.cancel_where(|fetch| match fetch {
-            Fetch::Walk { piece, start, .. } => *piece != prefix || Some(*start) != front,
-            Fetch::Piece { .. } => false,
-        });
+        self.cancel_lost_walks();
         self.facts.push_back(Fact::ListDiscarded);
+    }
+
+    /// Gives up the lists of the leading camp that nobody answers for, and every link that hangs on nothing else.
+    pub(super) fn discard_found(&mut self) {
+        self.claims.discard_found();
+        self.drop_foreign_links();
+        self.facts.push_back(Fact::ListDiscarded);
+    }
+
+    /// Ends walks that set out from a state of a list that is given up: they lead nowhere.
+    fn cancel_lost_walks(&mut self) {
+        let lost: Vec<FetchId> = self
+            .fetches
+            .iter()
+            .filter(|(_, fetch)| match fetch {
+                Fetch::Walk { piece, start, .. } => !self.is_vouched_for(*piece, *start),
+                Fetch::Piece { .. } => false,
+            })
+            .map(|(fetch, _)| *fetch)
+            .collect();
+        lost.into_iter().for_each(|fetch| self.cancel(fetch));
+    }
+
+    /// Whether anything still says that a piece begins with this state: the leading list, or the piece before it.
+    fn is_vouched_for(&self, piece: PieceIndex, start: State) -> bool {
+        let before = piece
+            .checked_sub(1)
+            .map_or(Some(End::State(State::INITIAL)), |before| self.ledger.get(before).map(|link| link.end));
+        before == Some(End::State(start)) || self.claims.state(piece) == Some(start)
+    }
+
+    /// Whether what this piece leads from or to is said by lists only that nobody answers for.
+    pub(super) fn rests_on_found(&self, piece: PieceIndex) -> bool {
+        self.claims.is_found_only(piece)
+            || (self.ledger.proven_end(piece).is_none() && self.claims.is_found_only(piece + 1))
+    }
+
+    /// Whether such a list has told the truth once: of where the proven suffix begins.
+    pub(super) fn is_found_confirmed(&self) -> bool {
+        let proven = self.ledger.get(self.ledger.proven_from());
+        proven.is_some_and(|link| self.claims.is_found(self.ledger.proven_from(), link.start))
     }
 
     /// Another list leads now: what hangs on the word of the one before is dropped.
     pub(super) fn drop_foreign_links(&mut self) {
-        let claims = &self.claims;
-        let fits = |piece: PieceIndex, link: &Link| {
-            let end = claims.state(piece + 1).map(End::State);
-            claims.state(piece) == Some(link.start) && end.is_none_or(|end| end == link.end)
-        };
-        let listed = self.mirror_prefix()..self.ledger.proven_from();
-        let foreign: Vec<PieceIndex> = listed
-            .filter(|piece| self.by(*piece) == Some(By::Listed))
-            .filter(|piece| self.ledger.get(*piece).is_some_and(|link| !fits(*piece, &link)))
-            .collect();
-        let stale: Vec<FetchId> = self
-            .fetches
-            .iter()
-            .filter(|(_, fetch)| matches!(fetch, Fetch::Piece { piece, link, .. } if !fits(*piece, link)))
-            .map(|(fetch, _)| *fetch)
-            .collect();
-        foreign.into_iter().for_each(|piece| self.unlink_between(piece, piece + 1));
+        // In order: what followed from a link that is dropped is dropped with it.
+        for piece in self.mirror_prefix()..self.ledger.proven_from() {
+            let Some(link) = self.ledger.get(piece) else { continue };
+            let stands = match self.by(piece) {
+                Some(By::Listed) => self.is_as_listed(piece, &link),
+                // A walk may have set out from a state of that list.
+                _ => self.is_vouched_for(piece, link.start),
+            };
+            if !stands {
+                self.unlink_between(piece, piece + 1);
+            }
+        }
+        let is_stale = |fetch: &Fetch| matches!(fetch, Fetch::Piece { piece, link, .. } if !self.is_as_listed(*piece, link));
+        let stale: Vec<FetchId> =
+            self.fetches.iter().filter(|(_, fetch)| is_stale(fetch)).map(|(fetch, _)| *fetch).collect();
         stale.into_iter().for_each(|fetch| self.cancel(fetch));
+        self.cancel_lost_walks();
+    }
+
+    /// Whether the leading list says of the piece what the link says.
+    fn is_as_listed(&self, piece: PieceIndex, link: &Link) -> bool {
+        let end = self.claims.state(piece + 1).map(End::State);
+        self.claims.state(piece) == Some(link.start) && end.is_none_or(|end| end == link.end)
     }
 
     /// The mirror outranks a list that contradicts it, unless the contradicted state is proven.
@@ -58,7 +99,11 @@ impl Download {
             let Some(End::State(walked)) = self.ledger.get(piece).map(|link| link.end) else { return };
             let claimed = self.claims.state(piece + 1);
             if claimed.is_some_and(|claimed| claimed != walked) && self.ledger.proven_from() > piece + 1 {
-                self.discard_camp();
+                if self.claims.is_found_only(piece + 1) {
+                    self.discard_found();
+                } else {
+                    self.discard_camp();
+                }
                 return;
             }
         }
@@ -75,7 +120,13 @@ impl Download {
         let unproven: Vec<By> = (0..proven).filter_map(|piece| self.by(piece)).collect();
         if unproven.contains(&By::Listed) {
             // Whose fault it is shows when the object is closed.
-            self.discard_camp();
+            let of_found =
+                |piece: PieceIndex| self.by(piece) == Some(By::Listed) && self.rests_on_found(piece);
+            if (0..proven).any(of_found) {
+                self.discard_found();
+            } else {
+                self.discard_camp();
+            }
             return;
         }
         let walked = unproven.iter().find_map(|by| match by {

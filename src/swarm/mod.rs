@@ -1,5 +1,6 @@
 //! The decisions of a download, pure: which source is asked for what, whom to believe, what may be handed out.
 
+pub mod announce;
 mod claims;
 mod download;
 mod fault;

@@ -71,6 +71,8 @@ pub enum Fact {
     NotHeld(SourceId),
     /// A list was given up, for it contradicts the mirror or the digest.
     ListDiscarded,
+    /// A list that a publisher has signed is not the object's: proven.
+    PublisherWrong,
     /// The mirror was asked to help.
     MirrorJoined,
     /// The mirror's bytes are not those the index names.

@@ -12,6 +12,10 @@ pub(super) const HEDGE_LEAST: Duration = Duration::from_millis(150);
 /// `transfer.prefer = "offload"`: how long the mirror is spared; well within the 30 s after which apt hangs up.
 pub(super) const HEDGE_OFFLOAD: Duration = Duration::from_secs(5);
 
+/// The same, while nobody is known who has the object and somebody looks: the first answers of a look-up come after one or
+/// two round trips.
+pub(super) const SEARCH_OFFLOAD: Duration = Duration::from_secs(2);
+
 /// Peers that deliver are left alone with an object that they finish within this time.
 pub(super) const CONTENT_WITH: Duration = Duration::from_secs(2);
 

@@ -75,19 +75,29 @@ impl Download {
         };
         let patience =
             (self.last_release + pace::APT_PATIENCE > now).then(|| self.last_release + pace::APT_PATIENCE);
-        stalls.chain(lateness).chain(answers).chain(hedge).chain(patience).min()
+        let findings = self.findings_until.filter(|until| *until > now);
+        stalls.chain(lateness).chain(answers).chain(hedge).chain(patience).chain(findings).min()
     }
 
     fn mirror_due(&self, now: Instant) -> Due {
-        if matches!(self.mirror, Mirror::None | Mirror::Gone) {
+        if self.is_without_mirror() {
             return Due::Never;
         }
         let promising = || self.peers.iter().filter(|peer| peer.is_promising() && self.has_work_for(peer));
         if promising().next().is_none() {
-            return Due::Now;
+            return match self.findings_until {
+                Some(until) if self.prefer == Prefer::Offload => {
+                    due_at(until.min(self.started + pace::SEARCH_OFFLOAD), now)
+                }
+                _ => Due::Now,
+            };
         }
         let asking = promising().any(|peer| matches!(peer.holding, Holding::Asked { .. }));
-        if !asking && !promising().any(|peer| peer.kind == PeerKind::Neighbour || self.is_open_ahead(now)) {
+        let spared = self.prefer == Prefer::Offload;
+        if !spared
+            && !asking
+            && !promising().any(|peer| peer.kind == PeerKind::Neighbour || self.is_open_ahead(now))
+        {
             // Strangers under a lone list only work from the end: somebody must walk.
             return Due::Now;
         }
@@ -152,7 +162,7 @@ impl Download {
             },
         };
         let pieces = self.geometry().pieces();
-        let free = |piece: PieceIndex| !self.ledger.is_linked(piece) && !self.is_fetched_by_peer(piece);
+        let free = |piece: PieceIndex| !self.ledger.is_linked(piece) && !self.is_taken(piece);
         let prefix = self.ledger.prefix();
         let first_free = (prefix..pieces).find(|piece| free(*piece));
         let from = match first_free {
@@ -189,7 +199,9 @@ impl Download {
         if pieces == 1 || (1..pieces).any(|boundary| self.claims.state(boundary).is_some()) {
             return None;
         }
-        if self.peers.iter().any(|peer| matches!(peer.holding, Holding::Asked { .. })) {
+        // A peer of which nothing good is known may keep its list: many of them would keep us waiting for ever.
+        let awaited = |peer: &Peer| matches!(peer.holding, Holding::Asked { .. }) && peer.is_promising();
+        if self.peers.iter().any(awaited) {
             return None;
         }
         self.peers.iter().find(|peer| peer.holds(self.ledger.prefix())).map(|peer| peer.id)
@@ -231,7 +243,10 @@ impl Download {
     fn pick(&self, peer: &Peer, now: Instant) -> Option<PieceIndex> {
         let pieces = self.geometry().pieces();
         let wanted = |piece: &PieceIndex| {
-            !self.ledger.is_linked(*piece) && peer.holds(*piece) && self.listed_link(*piece).is_some()
+            !self.ledger.is_linked(*piece)
+                && peer.holds(*piece)
+                && self.listed_link(*piece).is_some()
+                && self.is_worth_trying(*piece)
         };
         let fresh = |piece: &PieceIndex| wanted(piece) && !self.is_claimed(*piece);
         let backward = || (0..pieces).rev().find(|piece| fresh(piece));
@@ -310,6 +325,20 @@ impl Download {
     /// Whether a lone list may be followed this far: within a window below the proven suffix.
     fn is_near_proven(&self, piece: PieceIndex) -> bool {
         piece + pace::BACKWARD_WINDOW >= self.ledger.proven_from()
+    }
+
+    /// A list that nobody answers for is tried on one piece first, the one that proves it or convicts it.
+    fn is_worth_trying(&self, piece: PieceIndex) -> bool {
+        piece + 1 == self.ledger.proven_from() || !self.is_on_trial(piece)
+    }
+
+    /// Whether a walk may leave the piece to a peer. One that is on trial is not likely to come of it.
+    pub(super) fn is_taken(&self, piece: PieceIndex) -> bool {
+        self.is_fetched_by_peer(piece) && !self.is_on_trial(piece)
+    }
+
+    pub(super) fn is_on_trial(&self, piece: PieceIndex) -> bool {
+        self.rests_on_found(piece) && !self.is_found_confirmed()
     }
 
     /// What the leading list, or the proof itself, says that a piece leads from and to.

@@ -1,8 +1,13 @@
-//! docs/protocol.md as types: what peers say to each other over HTTP/1.1.
+//! docs/protocol.md as types: what peers say to each other over HTTP/1.1, and what stands about objects in the DHT.
 
+mod dht;
 mod piece_list;
 mod target;
 
+pub use dht::{
+    CHUNK_STATES, Chunk, HEAD_STATES, LIST_SEQUENCE, ListHead, ListItems, ListProblem, MAX_CHUNKS,
+    MAX_STATES, chunk_states, list_seed, listed_states,
+};
 pub use piece_list::{MAX_PIECE_LIST_BYTES, PieceListMessage, PieceListProblem};
 pub use target::{PeerTarget, hash_path, pieces_path};
 

@@ -13,4 +13,5 @@ mod rubbish;
 mod server;
 mod strangers;
 mod together;
+mod visitors;
 mod world;

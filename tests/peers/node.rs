@@ -43,6 +43,7 @@ impl Node {
         let node = runtime.block_on(starting).unwrap().unwrap();
         let (proxy, status) = (node.record().proxy, node.record().status.unwrap());
         let running = Some(runtime.spawn(node.run(shutdown.clone())));
+        let proxy = proxy.unwrap();
         Self { proxy, status, shutdown, running, runtime, log, _folder: folder }
     }
 

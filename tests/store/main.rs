@@ -1,6 +1,7 @@
 //! The store as its users see it: real files, real file systems, several handles and processes.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod announced;
 mod assembly;
 mod full_disk;
 mod import;

@@ -13,6 +13,9 @@ use super::{http, wait_for};
 /// A daemon that has not bound its ports by then never will, even in a debug build on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// A daemon that has not announced a dozen objects by then never will.
+const ANNOUNCE_LIMIT: Duration = Duration::from_secs(90);
+
 /// A daemon that has not drained by then never will.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -20,6 +23,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Setup {
     program: PathBuf,
+    command: &'static str,
     peers: Vec<String>,
     extra: toml::Table,
     environment: Vec<(String, String)>,
@@ -39,6 +43,7 @@ pub struct Addresses {
     pub proxy: SocketAddr,
     pub status: Option<SocketAddr>,
     pub peers: Vec<SocketAddr>,
+    pub dht: Option<SocketAddr>,
 }
 
 impl Setup {
@@ -46,10 +51,22 @@ impl Setup {
     pub fn new() -> Self {
         Self {
             program: env!("CARGO_BIN_EXE_aptpeer").into(),
+            command: "daemon",
             peers: Vec::new(),
             extra: toml::Table::new(),
             environment: Vec::new(),
         }
+    }
+
+    /// A node of the DHT and nothing else.
+    pub fn bootstrap() -> Self {
+        Self { command: "bootstrap", ..Self::new() }.dht(&[])
+    }
+
+    /// Takes part in the DHT, which it enters by these nodes.
+    pub fn dht(self, nodes: &[SocketAddr]) -> Self {
+        let nodes: Vec<String> = nodes.iter().map(|node| format!("\"{node}\"")).collect();
+        self.with(&format!("[dht]\nenabled = true\nbootstrap = [{}]\n", nodes.join(", ")))
     }
 
     /// Another program in the place of the built one.
@@ -87,7 +104,7 @@ impl Setup {
     pub fn try_start(self) -> Result<Daemon, String> {
         let folder = tempfile::Builder::new().prefix("daemon").tempdir().unwrap();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let addresses = Addresses { proxy: nowhere, status: None, peers: Vec::new() };
+        let addresses = Addresses { proxy: nowhere, status: None, peers: Vec::new(), dht: None };
         let mut daemon = Daemon { setup: self, folder, child: None, addresses };
         daemon.launch()?;
         Ok(daemon)
@@ -136,7 +153,12 @@ impl Daemon {
         }
         let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
         let mut command = Command::new(&self.setup.program);
-        command.arg("daemon").arg("--config").arg(&config).stdout(log.try_clone().unwrap()).stderr(log);
+        command
+            .arg(self.setup.command)
+            .arg("--config")
+            .arg(&config)
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("APTPEER_")) {
             command.env_remove(name);
         }
@@ -168,6 +190,30 @@ impl Daemon {
     /// Where peers find it.
     pub fn peer(&self) -> SocketAddr {
         *self.addresses.peers.first().unwrap()
+    }
+
+    /// Where nodes of the DHT find it.
+    pub fn dht(&self) -> SocketAddr {
+        self.addresses.dht.unwrap()
+    }
+
+    /// Waits until nodes of the DHT have answered it.
+    #[track_caller]
+    pub fn wait_for_dht(&self) {
+        let found = wait_for(START_LIMIT, || (self.stat("dht_nodes") > 0).then_some(()));
+        assert!(found.is_some(), "no node of the DHT answers: {}", self.stats());
+    }
+
+    /// Waits until so many announces of its were taken by the DHT.
+    #[track_caller]
+    pub fn wait_for_announced(&self, objects: u64) {
+        let announced = || {
+            let metrics = self.metrics();
+            let line = metrics.lines().find_map(|line| line.strip_prefix("aptpeer_announces_total "));
+            line.and_then(|count| count.parse::<u64>().ok())
+        };
+        let found = wait_for(ANNOUNCE_LIMIT, || (announced() >= Some(objects)).then_some(()));
+        assert!(found.is_some(), "not {objects} objects announced: {}", self.stats());
     }
 
     /// Where the status pages are.
@@ -258,6 +304,11 @@ impl Daemon {
         status.unwrap_or_else(|| panic!("the daemon did not end within {STOP_LIMIT:?}:\n{}", self.log()))
     }
 
+    /// Changes what it will be started with the next time.
+    pub fn reconfigure(&mut self, setup: Setup) {
+        self.setup = setup;
+    }
+
     /// Starts it again with the same folders, after it was terminated or killed. Its ports are others.
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "it is still running");
@@ -284,11 +335,14 @@ fn read_addresses(path: &Path, pid: u32) -> Option<Addresses> {
         return None;
     }
     let address = |value: &serde_json::Value| value.as_str().and_then(|text| text.parse().ok());
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let peers = json["peers"].as_array().map(|list| list.iter().filter_map(address).collect());
     Some(Addresses {
-        proxy: address(&json["proxy"])?,
+        // A bootstrap node has none.
+        proxy: address(&json["proxy"]).unwrap_or(nowhere),
         status: address(&json["status"]),
         peers: peers.unwrap_or_default(),
+        dht: address(&json["dht"]),
     })
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod keygen;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -601,7 +603,7 @@ mod cache {
 
 #[test]
 fn the_document_of_the_configuration_is_what_config_init_writes() {
-    let document = include_str!("../docs/configuration.md");
+    let document = include_str!("../../docs/configuration.md");
     let (_, rest) = document.split_once("```toml\n").expect("the document has the file");
     let (file, _) = rest.split_once("```").expect("the file has an end");
     let output = Command::new(env!("CARGO_BIN_EXE_aptpeer")).args(["config", "init"]).output().unwrap();

@@ -1,0 +1,42 @@
+//! `aptpeer bootstrap`: a node that does nothing but take part in the DHT, until SIGTERM or Ctrl-C.
+
+use tokio_util::sync::CancellationToken;
+
+use super::daemon::watch_signals;
+use super::output::{Failure, warn_of};
+use super::{Context, logging};
+use crate::daemon::BootstrapNode;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Where other nodes reach it [default: network.listen of the configuration]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+}
+
+pub(super) fn run(arguments: Arguments, context: &mut Context) -> Result<(), Failure> {
+    let listen = arguments.listen.map(|listen| ("network.listen", "--listen", listen));
+    context.typed.flags.extend(listen);
+    let loaded = context.load()?;
+    logging::start(&loaded.settings.log);
+    warn_of(&loaded.warnings);
+    let work = |error: &dyn std::fmt::Display| Failure::Work(error.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Work(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let node = BootstrapNode::new(loaded.settings).map_err(|error| work(&error))?;
+        let signals = watch_signals(shutdown.clone()).map_err(|error| work(&error))?;
+        let (ended, ()) = tokio::join!(
+            async {
+                let ended = node.run(shutdown.clone()).await;
+                shutdown.cancel();
+                ended
+            },
+            signals
+        );
+        ended.map_err(|error| work(&error))
+    })
+}

@@ -1,0 +1,76 @@
+//! A node that does nothing but take part in the DHT, for others to enter it by.
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::dht::{self, Role};
+use super::record::Claim;
+use super::site::StatusSite;
+use super::{DaemonError, Record, listeners};
+use crate::clock;
+use crate::config::Settings;
+use crate::discovery::{Dht, Driver};
+use crate::http::{Limits, serve};
+use crate::metrics::Metrics;
+
+/// A DHT-only node that is set up and bound, not yet running: no cache, no proxy, no apt.
+pub struct BootstrapNode {
+    claim: Claim,
+    settings: Settings,
+    record: Record,
+    status: tokio::net::TcpListener,
+    dht: Dht,
+    driver: Driver,
+    metrics: Metrics,
+}
+
+impl BootstrapNode {
+    /// Binds the sockets of `network.listen`, for datagrams only, and the status port.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub fn new(settings: Settings) -> Result<Self, DaemonError> {
+        let state = settings.state.path.clone();
+        let claim = match Claim::take(&state) {
+            Ok(Some(claim)) => claim,
+            Ok(None) => return Err(DaemonError::Claimed(state)),
+            Err(source) => return Err(DaemonError::State { path: state, source }),
+        };
+        let metrics = Metrics::new(clock::now());
+        let status = listeners::bind(settings.status.listen, "status.listen")?;
+        let sockets = listeners::udp(&settings.network.listen)?;
+        let record = Record::of_bootstrap(&status, &sockets);
+        let (dht, driver) =
+            dht::open(&settings, sockets, Role::Bootstrap, &metrics)?.ok_or(DaemonError::Nowhere)?;
+        Ok(Self { claim, settings, record, status, dht, driver, metrics })
+    }
+
+    /// Where it listens.
+    pub const fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Takes part until `shutdown`.
+    ///
+    /// # Errors
+    /// Where `daemon.json` cannot be written.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), DaemonError> {
+        let Self { claim: _claim, settings, record, status, dht, driver, metrics } = self;
+        let state = settings.state.path;
+        record.write(&state).map_err(|source| DaemonError::State { path: state.clone(), source })?;
+        info!(dht = ?record.dht, status = ?record.status, "listening");
+        let site = StatusSite { metrics, store: None, dht: Some(dht), announcer: None };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(status, Limits::local(), site.into_site(), shutdown.clone()));
+        tasks.spawn(driver.run(shutdown.clone()));
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(failed) = ended {
+                error!(error = %failed, "a part of the node ended");
+                shutdown.cancel();
+            }
+        }
+        Record::remove(&state);
+        Ok(())
+    }
+}

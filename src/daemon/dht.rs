@@ -1,0 +1,100 @@
+//! The DHT as the settings want it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+
+use super::DaemonError;
+use crate::announcer::{Announce, Announced, Announcer, AnnouncerConfig, Answer, List, Published};
+use crate::config::Settings;
+use crate::dht::{Ended, Limits};
+use crate::digest::InfoHash;
+use crate::discovery::{Dht, DhtConfig, Driver, Names, list_items};
+use crate::metrics::Metrics;
+use crate::pieces::State;
+use crate::store::Store;
+use crate::swarm::announce::Plan;
+
+/// How often a piece list is stored again: half the time after which nodes forget it (BEP 44, "expiration").
+const LIST_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// What a node of ours is on the DHT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A daemon's: it answers others beside its work.
+    Daemon,
+    /// A command's that works once: it asks, and answers nobody.
+    Client,
+    /// A node that many enter the network by.
+    Bootstrap,
+}
+
+/// The DHT on `sockets`; `None` where there are none: it is switched off.
+pub(super) fn open(
+    settings: &Settings,
+    sockets: Vec<UdpSocket>,
+    role: Role,
+    metrics: &Metrics,
+) -> Result<Option<(Dht, Driver)>, DaemonError> {
+    if sockets.is_empty() {
+        return Ok(None);
+    }
+    let config = DhtConfig {
+        sockets,
+        bootstrap: Names::new(settings.dht.bootstrap.iter().map(ToString::to_string).collect()),
+        state: Some(settings.state.path.clone()),
+        read_only: role == Role::Client,
+        allow_local: settings.network.allow_private_peers,
+        background_rate: settings.dht.announce_budget.per_second().get(),
+        limits: if role == Role::Bootstrap { Limits::bootstrap() } else { Limits::daemon() },
+        publishers: settings.dht.publishers.iter().map(|key| *key.as_bytes()).collect(),
+        metrics: metrics.clone(),
+    };
+    Dht::new(config).map(Some).map_err(DaemonError::Dht)
+}
+
+/// What keeps our announcements alive on `dht`. `port` is where peers reach us.
+pub(super) fn announcer(
+    settings: &Settings,
+    store: Store,
+    dht: Dht,
+    metrics: Metrics,
+    port: Option<u16>,
+) -> Announcer {
+    let plan = Plan {
+        interval: settings.dht.announce_interval.get(),
+        budget: f64::from(settings.dht.announce_budget.per_second().get()),
+        list_interval: LIST_INTERVAL,
+    };
+    let config = AnnouncerConfig { announce: settings.privacy.announce, port, plan };
+    Announcer::new(store, Arc::new(Mainline { dht, metrics }), config)
+}
+
+/// The DHT as the announcer sees it.
+struct Mainline {
+    dht: Dht,
+    metrics: Metrics,
+}
+
+impl Announce for Mainline {
+    fn announce(&self, object: InfoHash, port: u16) -> Answer<'_, Announced> {
+        Box::pin(async move {
+            let Ended { stored, peers, datagrams, .. } =
+                self.dht.announce(object, port).await.unwrap_or_default();
+            self.metrics.announced(stored > 0);
+            Announced { stored, others: peers, datagrams }
+        })
+    }
+
+    fn publish(&self, list: List) -> Answer<'_, Published> {
+        Box::pin(async move {
+            let states: Vec<_> = list.states.into_iter().map(State::to_bytes).collect();
+            let Some(items) = list_items(&list.id, list.geometry.length(), &states, None) else {
+                return Published { stored: 0, datagrams: 0 };
+            };
+            let Ended { stored, datagrams, .. } = self.dht.store_list(items).await.unwrap_or_default();
+            Published { stored, datagrams }
+        })
+    }
+}

@@ -1,0 +1,63 @@
+//! An object's piece list as the values that stand for it in the DHT.
+
+use super::Dht;
+use crate::dht::{Ended, OwnedItem, Signer};
+use crate::digest::Sha256;
+use crate::wire::{LIST_SEQUENCE, ListItems, list_seed};
+
+/// The values for the list of `object`: those that the last one names first. Signed by `publisher`, or with the key that
+/// everybody can derive from the object. `None` where an object of this length, with these inner states, has no list in
+/// the DHT (docs/protocol.md).
+pub fn list_items(
+    object: &Sha256,
+    length: u64,
+    states: &[[u8; 32]],
+    publisher: Option<&Signer>,
+) -> Option<Vec<OwnedItem>> {
+    let list = ListItems::of(length, states)?;
+    let mut items = list
+        .chunks
+        .iter()
+        .map(|chunk| OwnedItem::immutable(&chunk.value).ok())
+        .collect::<Option<Vec<_>>>()?;
+    let head = match publisher {
+        Some(signer) => signer.sign(&list.head, object.as_bytes(), LIST_SEQUENCE),
+        None => Signer::from_seed(&list_seed(object))?.sign(&list.head, b"", LIST_SEQUENCE),
+    };
+    items.push(head.ok()?);
+    Some(items)
+}
+
+impl Dht {
+    /// Stores the values of a list, one after the other. What it came to: nodes that took the last one, datagrams of
+    /// all. `None` as for [`Dht::announce`], with the values before stored.
+    pub async fn store_list(&self, items: Vec<OwnedItem>) -> Option<Ended> {
+        let mut sum = Ended::default();
+        for item in items {
+            let ended = self.store(item).await?;
+            sum = Ended { datagrams: sum.datagrams.saturating_add(ended.datagrams), ..ended };
+        }
+        Some(sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pieces::PIECE_LENGTH;
+
+    #[test]
+    fn a_long_list_is_stored_from_its_leaves_up() {
+        let object = Sha256::of(b"object");
+        let states = vec![[7; 32]; 30];
+        let items = list_items(&object, 30 * PIECE_LENGTH + 1, &states, None).unwrap();
+        assert_eq!(items.len(), 3);
+        assert!(items[..2].iter().all(|item| item.seq().is_none()));
+        assert_eq!(items[2].seq(), Some(1));
+        let signer = Signer::from_seed(&[1; 32]).unwrap();
+        let signed = list_items(&object, 30 * PIECE_LENGTH + 1, &states, Some(&signer)).unwrap();
+        assert_eq!(signed[..2], items[..2], "the leaves are nobody's");
+        assert_eq!(signed[2].target(), signer.target(object.as_bytes()));
+        assert_eq!(list_items(&object, 100, &[], None), None, "one piece has no list");
+    }
+}

@@ -1,0 +1,1 @@
+//! Piece lists in the DHT.

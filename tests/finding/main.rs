@@ -1,0 +1,11 @@
+//! Nodes that know nothing of each other but a way into the DHT: real daemons, real datagrams, a real apt.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod apt;
+mod lists;
+mod publish;
+mod start;

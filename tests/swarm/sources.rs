@@ -1,0 +1,272 @@
+//! Sources that are slow, silent, dead or lying, known from the start.
+
+use std::time::Duration;
+
+use aptpeer::digest::Sha256;
+use aptpeer::pieces::{PIECE_LENGTH, PieceIndex};
+use aptpeer::swarm::{Download, Fact, Outcome, PeerFault, Prefer};
+
+use crate::world::{Behaviour, LARGE, MB, Variant, World, mirror, neighbour, stranger};
+
+#[test]
+fn a_mirror_alone_gives_the_object_and_its_first_byte_at_once() {
+    for length in [1, 50_000, PIECE_LENGTH, LARGE] {
+        let mut world = World::new(length, &[mirror(10.0 * MB)]);
+        assert_eq!(world.run(), Outcome::Closed);
+        let limit = Duration::from_millis(if length > 1 { 160 } else { 60 });
+        assert!(world.first_byte.unwrap() <= limit, "{:?}", world.first_byte);
+    }
+}
+
+#[test]
+fn an_empty_object_needs_nobody() {
+    let mut world = World::new(0, &[]);
+    world.machine = {
+        let digest = Sha256::of(b"");
+        Download::new(digest, world.geometry, Prefer::Speed, world.start)
+    };
+    assert_eq!(world.run(), Outcome::Closed);
+}
+
+#[test]
+fn neighbours_that_hold_it_spare_the_mirror() {
+    for length in [50_000, PIECE_LENGTH + 1, LARGE] {
+        let mut world = World::new(length, &[mirror(10.0 * MB), neighbour(50.0 * MB), neighbour(50.0 * MB)]);
+        assert_eq!(world.run(), Outcome::Closed);
+        assert_eq!(world.mirror_bytes, 0, "{length} bytes");
+        assert!(world.faults().is_empty());
+    }
+}
+
+#[test]
+fn four_equal_peers_each_carry_about_a_quarter() {
+    let length = 40 * PIECE_LENGTH;
+    let mut world = World::new(
+        length,
+        &[neighbour(20.0 * MB), neighbour(20.0 * MB), neighbour(20.0 * MB), neighbour(20.0 * MB)],
+    );
+    assert_eq!(world.run(), Outcome::Closed);
+    for carried in &world.carried {
+        let pieces = carried / PIECE_LENGTH;
+        assert!((8..=12).contains(&pieces), "{:?}", world.carried);
+    }
+}
+
+#[test]
+fn a_small_object_is_asked_of_one_peer_at_a_time() {
+    let mut world = World::new(50_000, &[neighbour(20.0 * MB), neighbour(20.0 * MB), neighbour(20.0 * MB)]);
+    assert_eq!(world.run(), Outcome::Closed);
+    assert_eq!(world.carried.iter().sum::<u64>(), 50_000);
+}
+
+#[test]
+fn a_dead_neighbour_costs_no_time() {
+    let dead = Behaviour { dead: true, ..neighbour(1.0) };
+    for length in [50_000, LARGE] {
+        let mut alone = World::new(length, &[mirror(10.0 * MB)]);
+        alone.run();
+        let mut world = World::new(length, &[mirror(10.0 * MB), dead.clone()]);
+        assert_eq!(world.run(), Outcome::Closed);
+        assert!(world.elapsed() <= alone.elapsed() + Duration::from_millis(20));
+        assert_eq!(world.faults(), [(0, PeerFault::Unreachable)]);
+    }
+}
+
+#[test]
+fn a_silent_neighbour_costs_the_hedge_and_no_more() {
+    let silent = Behaviour { silent: true, ..neighbour(1.0) };
+    for length in [50_000, LARGE] {
+        let mut alone = World::new(length, &[mirror(10.0 * MB)]);
+        alone.run();
+        let mut world = World::new(length, &[mirror(10.0 * MB), silent.clone()]);
+        assert_eq!(world.run(), Outcome::Closed);
+        assert!(world.elapsed() <= alone.elapsed() + Duration::from_millis(1100), "{:?}", world.elapsed());
+    }
+}
+
+#[test]
+fn who_keeps_the_mirror_waiting_is_late_and_who_delivers_is_not() {
+    let silent = Behaviour { silent: true, ..neighbour(1.0) };
+    for length in [50_000, LARGE] {
+        let mut world = World::new(length, &[mirror(10.0 * MB), silent.clone()]);
+        assert_eq!(world.run(), Outcome::Closed);
+        let late: Vec<_> = world.facts.iter().filter(|fact| matches!(fact, Fact::PeerLate(_))).collect();
+        assert_eq!(late.len(), 1, "{:?}", world.facts);
+        let mut world = World::new(length, &[mirror(10.0 * MB), neighbour(50.0 * MB)]);
+        assert_eq!(world.run(), Outcome::Closed);
+        assert!(!world.facts.iter().any(|fact| matches!(fact, Fact::PeerLate(_))), "{:?}", world.facts);
+    }
+}
+
+#[test]
+fn a_slow_neighbour_does_not_keep_the_mirror_waiting() {
+    let mut alone = World::new(LARGE, &[mirror(10.0 * MB)]);
+    alone.run();
+    let mut world = World::new(LARGE, &[mirror(10.0 * MB), neighbour(0.1 * MB)]);
+    assert_eq!(world.run(), Outcome::Closed);
+    assert!(world.elapsed() <= alone.elapsed() + Duration::from_millis(1200), "{:?}", world.elapsed());
+}
+
+#[test]
+fn a_stalling_neighbour_is_replaced() {
+    let stalling = Behaviour { stalls_at: Some(3), ..neighbour(40.0 * MB) };
+    let mut world = World::new(LARGE, &[mirror(10.0 * MB), stalling, neighbour(40.0 * MB)]);
+    assert_eq!(world.run(), Outcome::Closed);
+    assert!(world.elapsed() < Duration::from_secs(6), "{:?}", world.elapsed());
+}
+
+#[test]
+fn a_flipped_bit_is_pinned_to_its_sender_and_fetched_again() {
+    let liar = Behaviour { variant: |piece| u8::from(piece == 4), ..neighbour(40.0 * MB) };
+    let mut world = World::new(LARGE, &[liar, neighbour(40.0 * MB), neighbour(40.0 * MB)]);
+    assert_eq!(world.run(), Outcome::Closed);
+    assert!(world.faults().iter().all(|(who, fault)| *who == 0 && *fault == PeerFault::WrongPiece));
+    assert_eq!(world.taints, 0, "apt saw nothing of it");
+}
+
+#[test]
+fn a_wrong_small_object_convicts_its_sender_at_once() {
+    let liar = Behaviour { variant: |_| 1, ..neighbour(40.0 * MB) };
+    let mut world = World::new(50_000, &[mirror(10.0 * MB), liar]);
+    assert_eq!(world.run(), Outcome::Closed);
+    assert_eq!(world.faults(), [(0, PeerFault::WrongPiece)]);
+    assert!(world.elapsed() < Duration::from_millis(200));
+}
+
+#[test]
+fn a_lone_neighbour_that_lies_throughout_is_found_out() {
+    // List and bytes agree with each other, so they link; they cannot lead to the digest.
+    let liar = Behaviour { variant: |_| 1, list: Some(|_| 1), ..neighbour(40.0 * MB) };
+    let mut world = World::new(LARGE, &[mirror(10.0 * MB), liar]);
+    assert_eq!(world.run(), Outcome::Closed);
+    assert_eq!(world.faults().len(), 1, "{:?}", world.facts);
+    assert!(world.faults()[0].1.is_lie());
+}
+
+#[test]
+fn a_liar_with_a_true_tail_taints_and_apt_recovers() {
+    let liar = Behaviour {
+        variant: |piece| u8::from(piece < 3),
+        list: Some(|piece| u8::from(piece < 3)),
+        ..neighbour(40.0 * MB)
+    };
+    let mut world = World::new(LARGE, &[mirror(10.0 * MB), liar]);
+    assert_eq!(world.run(), Outcome::Closed);
+    assert!(world.faults().iter().all(|(_, fault)| fault.is_lie()) && !world.faults().is_empty());
+}
+
+#[test]
+fn a_lone_stranger_and_the_mirror_meet() {
+    let mut alone = World::new(LARGE, &[mirror(10.0 * MB)]);
+    alone.run();
+    let mut world = World::new(LARGE, &[mirror(10.0 * MB), stranger(1, 10.0 * MB)]);
+    assert_eq!(world.run(), Outcome::Closed);
+    let total = world.geometry.length();
+    assert!(world.mirror_bytes < total * 7 / 10, "the mirror gave {} of {total}", world.mirror_bytes);
+    assert!(world.elapsed() < alone.elapsed().mul_f64(0.8));
+    assert_eq!(world.taints, 0);
+}
+
+#[test]
+fn nothing_a_lone_stranger_says_reaches_apt() {
+    let lies: [fn(PieceIndex) -> Variant; 3] =
+        [|_| 1, |piece| u8::from(piece > 5), |piece| u8::from(piece < 5)];
+    for lie in lies {
+        let liar = Behaviour { variant: lie, list: Some(lie), ..stranger(1, 30.0 * MB) };
+        let mut world = World::new(LARGE, &[mirror(10.0 * MB), liar]);
+        assert_eq!(world.run(), Outcome::Closed);
+        assert_eq!(world.taints, 0);
+    }
+}
+
+#[test]
+fn corroborating_strangers_do_the_work() {
+    let mut world = World::new(LARGE, &[mirror(5.0 * MB), stranger(1, 40.0 * MB), stranger(2, 40.0 * MB)]);
+    assert_eq!(world.run(), Outcome::Closed);
+    assert!(world.mirror_bytes < world.geometry.length() / 2);
+}
+
+#[test]
+fn a_conspiracy_taints_and_the_mirror_saves_the_day() {
+    // Two networks, one false list, one set of false bytes, a true tail: the worst there is.
+    let lie: fn(PieceIndex) -> Variant = |piece| u8::from((2..6).contains(&piece));
+    let liar = |network| Behaviour { variant: lie, list: Some(lie), ..stranger(network, 60.0 * MB) };
+    let mut world = World::new(LARGE, &[mirror(2.0 * MB), liar(1), liar(2), liar(3)]);
+    assert_eq!(world.run(), Outcome::Closed);
+    assert!(world.faults().iter().all(|(_, fault)| fault.is_lie()));
+}
+
+#[test]
+fn peers_alone_finish_when_the_mirror_is_down() {
+    let down = Behaviour { dead: true, ..mirror(1.0) };
+    for sources in [vec![down.clone(), stranger(1, 10.0 * MB)], vec![down, neighbour(10.0 * MB)]] {
+        let mut world = World::new(LARGE, &sources);
+        assert_eq!(world.run(), Outcome::Closed);
+    }
+}
+
+#[test]
+fn a_plain_file_server_is_a_peer() {
+    let plain = Behaviour { list: None, ..neighbour(20.0 * MB) };
+    for length in [50_000, LARGE] {
+        let mut world = World::new(length, std::slice::from_ref(&plain));
+        assert_eq!(world.run(), Outcome::Closed, "{length}");
+    }
+    let wrong = Behaviour { variant: |piece| u8::from(piece == 3), ..plain.clone() };
+    let mut world = World::new(LARGE, &[wrong, plain]);
+    assert_eq!(world.run(), Outcome::Closed);
+    assert_eq!(world.faults(), [(0, PeerFault::WrongPiece)]);
+}
+
+#[test]
+fn a_peer_without_the_object_does_not_keep_a_download_alive() {
+    let down = Behaviour { dead: true, ..mirror(1.0) };
+    let without = Behaviour { list: None, empty_handed: true, ..neighbour(1.0 * MB) };
+    for length in [50_000, LARGE] {
+        let mut world = World::new(length, &[down.clone(), without.clone()]);
+        assert_eq!(world.run(), Outcome::Failed);
+        assert!(world.elapsed() < Duration::from_secs(1));
+    }
+    let hollow = Behaviour { hollow: true, ..neighbour(1.0 * MB) };
+    let mut world = World::new(LARGE, &[down, hollow]);
+    assert_eq!(world.run(), Outcome::Failed);
+    assert!(world.elapsed() < Duration::from_secs(40), "{:?}", world.elapsed());
+}
+
+#[test]
+fn a_mirror_whose_file_is_not_the_index_s_is_another_source_s_problem() {
+    let other = Behaviour { variant: |piece| u8::from(piece == 1 || piece == 0), ..mirror(10.0 * MB) };
+    for length in [50_000, LARGE] {
+        let mut world = World::new(length, std::slice::from_ref(&other));
+        assert_eq!(world.run(), Outcome::Failed);
+        assert!(world.facts.contains(&Fact::MirrorDiffers));
+        let mut world = World::new(length, &[other.clone(), neighbour(10.0 * MB)]);
+        assert_eq!(world.run(), Outcome::Closed, "the neighbour has it, {length} bytes");
+        assert!(world.faults().is_empty());
+        let mut world = World::new(length, &[other.clone(), stranger(3, 0.5 * MB)]);
+        assert_eq!(world.run(), Outcome::Closed, "even a stranger has it, {length} bytes");
+        assert!(world.faults().is_empty(), "and nobody innocent is charged: {:?}", world.faults());
+    }
+}
+
+#[test]
+fn quarrelling_neighbours_are_judged_by_the_end() {
+    let liar = Behaviour { variant: |_| 1, list: Some(|_| 1), ..neighbour(40.0 * MB) };
+    for sources in [vec![liar.clone(), neighbour(40.0 * MB)], vec![neighbour(40.0 * MB), liar.clone()]] {
+        let honest = usize::from(sources[0].list.unwrap()(0) == 1);
+        let mut world = World::new(LARGE, &sources);
+        assert_eq!(world.run(), Outcome::Closed);
+        assert!(world.faults().iter().all(|(who, _)| *who != honest), "{:?}", world.faults());
+    }
+}
+
+#[test]
+fn offload_waits_for_slow_peers() {
+    let slow = [mirror(50.0 * MB), neighbour(4.0 * MB)];
+    let mut speed = World::new(LARGE, &slow);
+    assert_eq!(speed.run(), Outcome::Closed);
+    assert!(speed.mirror_bytes > 0);
+    let mut offload = World::with(LARGE, &slow, Prefer::Offload);
+    assert_eq!(offload.run(), Outcome::Closed);
+    assert_eq!(offload.mirror_bytes, 0);
+}

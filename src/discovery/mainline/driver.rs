@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::super::Provider;
 use super::super::look_up::{Asked, Finder, Found};
 use super::lane::Lane;
-use super::quest::{Quest, Step, read_head};
+use super::quest::{Key, Lists, Step};
 use super::saved::Saved;
 use super::{Command, DhtConfig, DhtStatus, Names, WAITING};
 use crate::clock;
@@ -25,7 +25,6 @@ use crate::dht::{
 };
 use crate::digest::{InfoHash, Sha256};
 use crate::metrics::Metrics;
-use crate::pieces::Geometry;
 use crate::swarm::PeerKind;
 use crate::wire::{list_seed, listed_states};
 
@@ -42,9 +41,6 @@ const LAST_RESOLVE_OF_ONE: Duration = Duration::from_secs(3600);
 
 /// Chunks of one list that are asked for at a time.
 const CHUNKS_AT_ONCE: usize = 4;
-
-/// Lists in chunks that are gathered for one object: everybody can write another head.
-const QUESTS: usize = 2;
 
 /// The task of the DHT; [`Driver::run`] is to be awaited by whoever owns it.
 pub struct Driver {
@@ -81,7 +77,7 @@ struct Purpose {
 #[derive(Debug, Clone, Copy)]
 enum Part {
     Peers,
-    Head { signed: bool },
+    Head(Key),
     Chunk { quest: usize, index: usize },
     Done,
 }
@@ -97,7 +93,7 @@ struct Job {
 
 #[derive(Debug)]
 enum Wanted {
-    Object { geometry: Geometry, finder: Finder, quests: Vec<Quest> },
+    Object { finder: Finder, lists: Lists },
     Peers(mpsc::Sender<Vec<SocketAddr>>),
     Done { done: Option<oneshot::Sender<Ended>>, sum: Ended },
 }
@@ -246,25 +242,26 @@ impl Driver {
     /// Asks for the peers of an object, and for its list where it has one.
     fn look_up_object(&mut self, asked: Asked, now: Instant) {
         let Asked { object, geometry, finder } = asked;
-        let job = self.new_job(Wanted::Object { geometry, finder, quests: Vec::new() }, now);
+        let job = self.new_job(Wanted::Object { finder, lists: Lists::new(geometry) }, now);
         let info_hash = InfoHash::from(object);
         self.start(job, Part::Peers, |node, now| node.find_peers(info_hash.into(), Urgency::Now, now));
         if listed_states(geometry.length()).is_none() {
             return;
         }
-        for (target, salt, signed) in self.heads(&object) {
-            self.start(job, Part::Head { signed }, |node, now| {
+        for (target, salt, key) in self.heads(&object) {
+            self.start(job, Part::Head(key), |node, now| {
                 node.find_item(target, salt.clone(), Urgency::Now, now)
             });
         }
     }
 
     /// Where heads of an object's list are: under the key that everybody can derive, and under those of publishers.
-    fn heads(&self, object: &Sha256) -> Vec<(Id, Vec<u8>, bool)> {
+    fn heads(&self, object: &Sha256) -> Vec<(Id, Vec<u8>, Key)> {
         let own = Signer::from_seed(&list_seed(object)).map(|signer| signer.target(b""));
         let salt = object.as_bytes().to_vec();
-        let signed = self.publishers.iter().map(|key| (mutable_target(key, &salt), salt.clone(), true));
-        own.into_iter().map(|target| (target, Vec::new(), false)).chain(signed).collect()
+        let signed = self.publishers.iter().enumerate();
+        let signed = signed.map(|(at, key)| (mutable_target(key, &salt), salt.clone(), Key::Publisher(at)));
+        own.into_iter().map(|target| (target, Vec::new(), Key::Derived)).chain(signed).collect()
     }
 
     fn new_job(&mut self, want: Wanted, now: Instant) -> u64 {
@@ -308,27 +305,24 @@ impl Driver {
 
     fn handle_item(&mut self, lane: usize, look_up: LookUp, item: &OwnedItem) {
         let Some(Purpose { job, part }) = self.purposes.get(&(lane, look_up)).copied() else { return };
-        let Some(Job { want: Wanted::Object { geometry, finder, quests }, .. }) = self.jobs.get_mut(&job)
-        else {
+        let Some(Job { want: Wanted::Object { finder, lists }, .. }) = self.jobs.get_mut(&job) else {
             return;
         };
         match part {
-            Part::Head { signed } => match read_head(item.value(), *geometry, signed) {
+            // One without a number is immutable, and no head.
+            Part::Head(key) => match lists.handle_head(key, item.seq().unwrap_or_default(), item.value()) {
                 Ok(Step::List(list)) => {
-                    finder.tell(Found::List { list, signed });
+                    finder.tell(Found::List { list, signed: key.is_signed() });
                 }
-                Ok(Step::Quest(quest)) if quests.len() < QUESTS => {
-                    quests.push(quest);
-                    let quest = quests.len() - 1;
+                Ok(Step::Quest(quest)) => {
                     (0..CHUNKS_AT_ONCE).for_each(|_| self.ask_next_chunk(lane, job, quest));
                 }
-                Ok(Step::Quest(_)) => {}
+                Ok(Step::Nothing) => {}
                 Err(error) => debug!(%error, "a piece list in the DHT is no list"),
             },
             Part::Chunk { quest, index } => {
-                let Some(quest) = quests.get_mut(quest) else { return };
-                if let Some(list) = quest.handle_chunk(index, item.value()) {
-                    finder.tell(Found::List { list, signed: quest.signed });
+                if let Some((list, key)) = lists.handle_chunk(quest, index, item.value()) {
+                    finder.tell(Found::List { list, signed: key.is_signed() });
                 }
                 // An immutable value has no second version: the next chunk may have its turn.
                 self.lanes[lane].node.cancel(look_up);
@@ -339,8 +333,8 @@ impl Driver {
     }
 
     fn ask_next_chunk(&mut self, lane: usize, job: u64, quest: usize) {
-        let Some(Job { want: Wanted::Object { quests, .. }, .. }) = self.jobs.get_mut(&job) else { return };
-        let Some((index, target)) = quests.get_mut(quest).and_then(Quest::next_chunk) else { return };
+        let Some(Job { want: Wanted::Object { lists, .. }, .. }) = self.jobs.get_mut(&job) else { return };
+        let Some((index, target)) = lists.next_chunk(quest) else { return };
         self.start_on(lane, job, Part::Chunk { quest, index }, &mut |node, now| {
             node.find_item(Id::new(target), Vec::new(), Urgency::Now, now)
         });

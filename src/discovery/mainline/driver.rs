@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,6 +53,14 @@ pub struct Driver {
     knows_a_way: bool,
     publishers: Vec<[u8; 32]>,
     metrics: Metrics,
+    /// The port that is announced as ours; before the first announce that of the socket, which is meant to be the same.
+    own_port: Option<u16>,
+    /// How often our address turned out to be another.
+    moves: watch::Sender<u64>,
+    /// The last address of each lane as others see it.
+    external: Vec<Option<IpAddr>>,
+    /// The addresses that the system sends from, when it was asked last.
+    local: [Option<IpAddr>; 2],
     /// What each look-up of each lane is for.
     purposes: HashMap<(usize, LookUp), Purpose>,
     /// What was asked before there was anybody to ask; at most [`WAITING`].
@@ -113,6 +121,7 @@ impl Driver {
         config: DhtConfig,
         inbox: mpsc::Receiver<Command>,
         publish: watch::Sender<Arc<DhtStatus>>,
+        moves: watch::Sender<u64>,
     ) -> io::Result<Self> {
         let now = clock::now();
         let saved = config.state.as_deref().and_then(Saved::read);
@@ -134,8 +143,13 @@ impl Driver {
             );
             Ok(Lane::new(socket, node))
         });
+        let lanes = lanes.collect::<io::Result<Vec<_>>>()?;
         Ok(Self {
-            lanes: lanes.collect::<io::Result<_>>()?,
+            own_port: lanes.first().and_then(Lane::port),
+            moves,
+            external: vec![None; lanes.len()],
+            local: local_addresses(),
+            lanes,
             inbox,
             publish,
             state: config.state.filter(|_| !config.read_only),
@@ -196,6 +210,7 @@ impl Driver {
         if now >= self.upkeep_at {
             self.upkeep_at = now + UPKEEP;
             self.give_up_unwanted();
+            self.look_after_our_address(now);
             self.look_after_the_entrance(now);
             self.tell_status(now);
             if now >= self.save_at {
@@ -229,6 +244,7 @@ impl Driver {
                 });
             }
             Command::Announce { info_hash, port, done } => {
+                self.own_port = Some(port);
                 let job = self.new_job(Wanted::Done { done: Some(done), sum: Ended::default() }, now);
                 self.start(job, Part::Done, |node, now| node.announce(info_hash.into(), port, now));
             }
@@ -295,12 +311,20 @@ impl Driver {
             Event::Peers { look_up, peers } => {
                 let job = self.purposes.get(&(lane, look_up)).and_then(|purpose| self.jobs.get(&purpose.job));
                 if let Some(job) = job {
-                    hand_on_peers(job, peers);
+                    hand_on_peers(job, self.others(lane, peers));
                 }
             }
             Event::Item { look_up, item } => self.handle_item(lane, look_up, &item),
             Event::Ended { look_up, outcome } => self.handle_ended(lane, look_up, outcome, now),
         }
+    }
+
+    /// Those of these peers that are not ourselves, as far as we know who we are.
+    fn others(&self, lane: usize, mut peers: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let ip = self.external.get(lane).copied().flatten();
+        let own = ip.zip(self.own_port).map(SocketAddr::from);
+        peers.retain(|peer| Some(*peer) != own);
+        peers
     }
 
     fn handle_item(&mut self, lane: usize, look_up: LookUp, item: &OwnedItem) {
@@ -389,6 +413,28 @@ impl Driver {
             }
             wanted
         });
+    }
+
+    /// Learns whether we are somewhere else now: by what the system sends from, and by what others see.
+    ///
+    /// The first is known at once, and says nothing of an address behind a router; so the nodes are asked anew, from
+    /// whom the second comes.
+    fn look_after_our_address(&mut self, now: Instant) {
+        let before = std::mem::replace(&mut self.local, local_addresses());
+        let is_new = self.local.iter().zip(before).any(|(ip, before)| ip.is_some() && *ip != before);
+        if is_new {
+            debug!(addresses = ?self.local, "another network");
+            self.resolve_at = now;
+            self.resolve_pause = FIRST_RESOLVE;
+            self.lanes.iter_mut().for_each(|lane| lane.node.handle_new_network(now));
+        }
+        for (lane, known) in self.lanes.iter().zip(&mut self.external) {
+            let Some(external) = lane.node.status(now).external else { continue };
+            if let Some(before) = known.replace(external).filter(|before| *before != external) {
+                info!(%before, now = %external, "our address changed");
+                self.moves.send_modify(|moves| *moves += 1);
+            }
+        }
     }
 
     /// While no node answers, the names are resolved again and again: the network may come late, or come back.
@@ -481,6 +527,21 @@ impl Driver {
     }
 }
 
+/// The addresses that datagrams to the world would be sent from, of both families; `None` without a way there. Nothing
+/// is sent.
+fn local_addresses() -> [Option<IpAddr>; 2] {
+    // Addresses that nobody has (RFC 5737, RFC 3849) go where all the others go.
+    let somewhere: [(SocketAddr, SocketAddr); 2] = [
+        (([0; 4], 0).into(), ([192, 0, 2, 1], 9).into()),
+        (([0; 16], 0).into(), ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9).into()),
+    ];
+    somewhere.map(|(any, there)| {
+        let socket = std::net::UdpSocket::bind(any).ok()?;
+        socket.connect(there).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    })
+}
+
 /// What both address families came to together.
 const fn add(sum: &mut Ended, more: &Ended) {
     sum.asked += more.asked;
@@ -491,6 +552,9 @@ const fn add(sum: &mut Ended, more: &Ended) {
 }
 
 fn hand_on_peers(job: &Job, peers: Vec<SocketAddr>) {
+    if peers.is_empty() {
+        return;
+    }
     match &job.want {
         Wanted::Object { finder, .. } => {
             for address in peers {

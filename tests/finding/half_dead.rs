@@ -30,7 +30,7 @@ fn nobody_waits_for_a_network_of_which_much_is_dead() {
     let knows = || (with.stat("dht_nodes") >= 16).then_some(());
     assert!(crate::support::wait_for(Duration::from_secs(60), knows).is_some(), "{}", with.stats());
     network.kill_from(18);
-    [&with, &without].map(|daemon| learn(daemon, &mirror));
+    [&with, &without].into_iter().for_each(|daemon| learn(daemon, &mirror));
 
     let before = with.stats()["dht"]["datagrams_sent"].as_u64().unwrap();
     let fetches = [("small", SMALL), ("large", LARGE)];

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use aptpeer::dht::{Ended, Limits, OwnedItem};
 use aptpeer::digest::{InfoHash, Sha256};
-use aptpeer::discovery::{Dht, DhtConfig, Names};
+use aptpeer::discovery::{Dht, DhtConfig, Discovery as _, Found, Names};
 use aptpeer::metrics::Metrics;
+use aptpeer::pieces::Geometry;
 use tokio::net::UdpSocket;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -91,10 +92,23 @@ impl Network {
     }
 
     /// Has a node tell the others that it has the object, at this port of its own address.
-    pub(crate) fn announce(&self, node: usize, object: Sha256, port: u16) {
+    pub(crate) fn announce(&self, node: usize, object: Sha256, port: u16) -> Ended {
         let told = self.nodes[node].dht.announce(InfoHash::from(object), port);
         let ended = self.runtime.block_on(told).unwrap();
         assert!(ended.stored > 0, "{ended:?}");
+        ended
+    }
+
+    /// Whom a node finds that may have the object, of one piece.
+    pub(crate) fn look_up(&self, node: usize, object: Sha256) -> Vec<SocketAddr> {
+        let mut found = Vec::new();
+        let mut look_up = self.nodes[node].dht.look_up(&object, Geometry::new(1).unwrap()).unwrap();
+        self.runtime.block_on(async {
+            while let Some(Found::Provider(provider)) = look_up.next().await {
+                found.push(provider.address);
+            }
+        });
+        found
     }
 
     /// Has a node store a value, whatever comes of it.

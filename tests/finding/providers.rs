@@ -106,3 +106,17 @@ fn of_forty_providers_of_one_network_a_download_takes_a_few() {
     println!("whole in {:.1?}, {asked} of 42 asked", fetched.whole);
     assert!((1..=OF_ONE_NETWORK).contains(&asked), "{asked} of one network were asked");
 }
+
+#[test]
+fn a_node_does_not_find_itself() {
+    let mut network = Network::new(4);
+    let [ours, others] = [ip("127.1.1.1"), ip("127.2.2.2")].map(|ip| network.add(SocketAddr::new(ip, 0)));
+    network.settle();
+    let object = Sha256::of(b"an object");
+    assert_eq!(network.announce(ours, object, 9979).peers, 0);
+    assert_eq!(network.announce(others, object, 9979).peers, 1, "the others are counted");
+    let at = |text| SocketAddr::new(ip(text), 9979);
+    assert_eq!(network.look_up(ours, object), [at("127.2.2.2")]);
+    assert_eq!(network.look_up(others, object), [at("127.1.1.1")]);
+    assert_eq!(network.look_up(0, object).len(), 2, "others find both");
+}

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use super::super::look_up::{Asked, Finder, Found};
 use super::lane::Lane;
 use super::quest::{Key, Lists, Step};
 use super::saved::Saved;
+use super::whereabouts::{Whereabouts, local_addresses};
 use super::{Command, DhtConfig, DhtStatus, Names, WAITING};
 use crate::clock;
 use crate::dht::{
@@ -53,14 +54,7 @@ pub struct Driver {
     knows_a_way: bool,
     publishers: Vec<[u8; 32]>,
     metrics: Metrics,
-    /// The port that is announced as ours; before the first announce that of the socket, which is meant to be the same.
-    own_port: Option<u16>,
-    /// How often our address turned out to be another.
-    moves: watch::Sender<u64>,
-    /// The last address of each lane as others see it.
-    external: Vec<Option<IpAddr>>,
-    /// The addresses that the system sends from, when it was asked last.
-    local: [Option<IpAddr>; 2],
+    whereabouts: Whereabouts,
     /// What each look-up of each lane is for.
     purposes: HashMap<(usize, LookUp), Purpose>,
     /// What was asked before there was anybody to ask; at most [`WAITING`].
@@ -101,9 +95,17 @@ struct Job {
 
 #[derive(Debug)]
 enum Wanted {
-    Object { finder: Finder, lists: Lists },
+    Object {
+        finder: Finder,
+        lists: Lists,
+    },
     Peers(mpsc::Sender<Vec<SocketAddr>>),
-    Done { done: Option<oneshot::Sender<Ended>>, sum: Ended },
+    /// `own` counts how often we were among the peers.
+    Done {
+        done: Option<oneshot::Sender<Ended>>,
+        sum: Ended,
+        own: u32,
+    },
 }
 
 impl Wanted {
@@ -144,11 +146,9 @@ impl Driver {
             Ok(Lane::new(socket, node))
         });
         let lanes = lanes.collect::<io::Result<Vec<_>>>()?;
+        let bound = lanes.iter().map(Lane::address).collect::<io::Result<Vec<_>>>()?;
         Ok(Self {
-            own_port: lanes.first().and_then(Lane::port),
-            moves,
-            external: vec![None; lanes.len()],
-            local: local_addresses(),
+            whereabouts: Whereabouts::new(moves, bound, local_addresses()),
             lanes,
             inbox,
             publish,
@@ -244,12 +244,12 @@ impl Driver {
                 });
             }
             Command::Announce { info_hash, port, done } => {
-                self.own_port = Some(port);
-                let job = self.new_job(Wanted::Done { done: Some(done), sum: Ended::default() }, now);
+                self.whereabouts.announced(port);
+                let job = self.new_job(Wanted::Done { done: Some(done), sum: Ended::default(), own: 0 }, now);
                 self.start(job, Part::Done, |node, now| node.announce(info_hash.into(), port, now));
             }
             Command::Store { item, done } => {
-                let job = self.new_job(Wanted::Done { done: Some(done), sum: Ended::default() }, now);
+                let job = self.new_job(Wanted::Done { done: Some(done), sum: Ended::default(), own: 0 }, now);
                 self.start(job, Part::Done, |node, now| node.store_item(item.clone(), now));
             }
         }
@@ -309,22 +309,16 @@ impl Driver {
     fn handle_event(&mut self, lane: usize, event: Event, now: Instant) {
         match event {
             Event::Peers { look_up, peers } => {
-                let job = self.purposes.get(&(lane, look_up)).and_then(|purpose| self.jobs.get(&purpose.job));
-                if let Some(job) = job {
-                    hand_on_peers(job, self.others(lane, peers));
+                let (own, others): (Vec<_>, Vec<_>) =
+                    peers.into_iter().partition(|peer| self.whereabouts.is_ourselves(lane, *peer));
+                let purpose = self.purposes.get(&(lane, look_up));
+                if let Some(job) = purpose.and_then(|purpose| self.jobs.get_mut(&purpose.job)) {
+                    hand_on_peers(job, others, own.len());
                 }
             }
             Event::Item { look_up, item } => self.handle_item(lane, look_up, &item),
             Event::Ended { look_up, outcome } => self.handle_ended(lane, look_up, outcome, now),
         }
-    }
-
-    /// Those of these peers that are not ourselves, as far as we know who we are.
-    fn others(&self, lane: usize, mut peers: Vec<SocketAddr>) -> Vec<SocketAddr> {
-        let ip = self.external.get(lane).copied().flatten();
-        let own = ip.zip(self.own_port).map(SocketAddr::from);
-        peers.retain(|peer| Some(*peer) != own);
-        peers
     }
 
     fn handle_item(&mut self, lane: usize, look_up: LookUp, item: &OwnedItem) {
@@ -389,9 +383,9 @@ impl Driver {
         if open.open > 0 {
             return;
         }
-        if let Some(Job { want: Wanted::Done { done: Some(done), sum }, .. }) = self.jobs.remove(&job) {
+        if let Some(Job { want: Wanted::Done { done: Some(done), sum, own }, .. }) = self.jobs.remove(&job) {
             // Who does not wait any more does not want to know.
-            let _ = done.send(sum);
+            let _ = done.send(Ended { peers: sum.peers.saturating_sub(own), ..sum });
         }
     }
 
@@ -415,24 +409,16 @@ impl Driver {
         });
     }
 
-    /// Learns whether we are somewhere else now: by what the system sends from, and by what others see.
-    ///
-    /// The first is known at once, and says nothing of an address behind a router; so the nodes are asked anew, from
-    /// whom the second comes.
+    /// Learns whether we are somewhere else now.
     fn look_after_our_address(&mut self, now: Instant) {
-        let before = std::mem::replace(&mut self.local, local_addresses());
-        let is_new = self.local.iter().zip(before).any(|(ip, before)| ip.is_some() && *ip != before);
-        if is_new {
-            debug!(addresses = ?self.local, "another network");
+        if self.whereabouts.note_local(local_addresses()) {
             self.resolve_at = now;
             self.resolve_pause = FIRST_RESOLVE;
             self.lanes.iter_mut().for_each(|lane| lane.node.handle_new_network(now));
         }
-        for (lane, known) in self.lanes.iter().zip(&mut self.external) {
-            let Some(external) = lane.node.status(now).external else { continue };
-            if let Some(before) = known.replace(external).filter(|before| *before != external) {
-                info!(%before, now = %external, "our address changed");
-                self.moves.send_modify(|moves| *moves += 1);
+        for (at, lane) in self.lanes.iter().enumerate() {
+            if let Some(external) = lane.node.status(now).external {
+                self.whereabouts.note_external(at, external);
             }
         }
     }
@@ -527,21 +513,6 @@ impl Driver {
     }
 }
 
-/// The addresses that datagrams to the world would be sent from, of both families; `None` without a way there. Nothing
-/// is sent.
-fn local_addresses() -> [Option<IpAddr>; 2] {
-    // Addresses that nobody has (RFC 5737, RFC 3849) go where all the others go.
-    let somewhere: [(SocketAddr, SocketAddr); 2] = [
-        (([0; 4], 0).into(), ([192, 0, 2, 1], 9).into()),
-        (([0; 16], 0).into(), ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9).into()),
-    ];
-    somewhere.map(|(any, there)| {
-        let socket = std::net::UdpSocket::bind(any).ok()?;
-        socket.connect(there).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    })
-}
-
 /// What both address families came to together.
 const fn add(sum: &mut Ended, more: &Ended) {
     sum.asked += more.asked;
@@ -551,19 +522,18 @@ const fn add(sum: &mut Ended, more: &Ended) {
     sum.peers += more.peers;
 }
 
-fn hand_on_peers(job: &Job, peers: Vec<SocketAddr>) {
-    if peers.is_empty() {
-        return;
-    }
-    match &job.want {
+/// Peers were found, and so often ourselves.
+fn hand_on_peers(job: &mut Job, peers: Vec<SocketAddr>, ourselves: usize) {
+    match &mut job.want {
         Wanted::Object { finder, .. } => {
             for address in peers {
                 finder.tell(Found::Provider(Provider { address, kind: PeerKind::Stranger }));
             }
         }
         // Who reads too slowly loses what is beyond the queue; it is bounded for that.
-        Wanted::Peers(found) => drop(found.try_send(peers)),
-        Wanted::Done { .. } => {}
+        Wanted::Peers(found) if !peers.is_empty() => drop(found.try_send(peers)),
+        Wanted::Peers(_) => {}
+        Wanted::Done { own, .. } => *own += u32::try_from(ourselves).unwrap_or(u32::MAX),
     }
 }
 

@@ -9,6 +9,7 @@ mod list;
 mod names;
 mod quest;
 mod saved;
+mod whereabouts;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -124,7 +125,8 @@ impl Dht {
         Some(stream)
     }
 
-    /// Tells the network that a peer of `info_hash` listens on `port` of our address. `None` where the DHT does not
+    /// Tells the network that a peer of `info_hash` listens on `port` of our address. What it came to, without
+    /// ourselves among the peers. `None` where the DHT does not
     /// work, or took too long.
     pub async fn announce(&self, info_hash: InfoHash, port: u16) -> Option<Ended> {
         self.ask(|done| Command::Announce { info_hash, port, done }).await
@@ -140,7 +142,8 @@ impl Dht {
         self.status.borrow().clone()
     }
 
-    /// Changes whenever others see us at another address than before: what was announced leads nowhere then.
+    /// Changes whenever we have another address than before, of this machine or as others see us: what was announced
+    /// leads nowhere then.
     pub fn moves(&self) -> watch::Receiver<u64> {
         self.moves.clone()
     }

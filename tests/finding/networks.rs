@@ -2,9 +2,13 @@
 //!
 //! The test runs itself again within a namespace of its own, where it may do as it likes with addresses and names.
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use aptpeer::digest::Sha256;
+
+use crate::nodes::Network;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::mirror::Mirror;
 use crate::support::repository::{Package, Repository};
@@ -156,13 +160,24 @@ fn within(far: &str) {
     assert!(dht(&daemon, "waiting_for").is_null(), "{}", daemon.stats());
     wait_for_external(&daemon, FIRST.0);
     println!("its address is known after {:.1?}", came.elapsed());
-    daemon.wait_for_announced(1);
-    println!("what it holds is announced after {:.1?}", came.elapsed());
+    let object = Sha256::of(&repository.bytes("held"));
+    wait_for_provider(object, FIRST.0);
+    println!("what it holds is found after {:.1?}", came.elapsed());
 
     let moved = Instant::now();
     move_to(far, SECOND);
     wait_for_external(&daemon, SECOND.0);
     println!("the new address is known {:.1?} after the move", moved.elapsed());
-    daemon.wait_for_announced(2);
-    println!("what it holds is announced again after {:.1?}", moved.elapsed());
+    wait_for_provider(object, SECOND.0);
+    println!("what it holds is found there after {:.1?}", moved.elapsed());
+}
+
+/// Waits until others find the object at this address.
+#[track_caller]
+fn wait_for_provider(object: Sha256, address: &str) {
+    let entrance = format!("{}:9979", NODES[0]).parse().unwrap();
+    let provider: SocketAddr = format!("{address}:9979").parse().unwrap();
+    let node = Network::one_within(entrance);
+    let found = || node.look_up(0, object).contains(&provider).then_some(());
+    assert!(wait_for(LIMIT, found).is_some(), "it is not found at {provider}");
 }

@@ -26,6 +26,9 @@ REFERENCE = "the reference implementation"
 
 FETCH = Path(__file__).resolve().parents[1] / "reference/fetch.py"
 
+# Stores no items of others: it drops every `put` that does not name its target, and every value that is not a byte string.
+NO_ITEMS = ["mainline"]
+
 # Each program has its own /24 of loopback.
 NETWORKS = {program: f"127.0.{20 + at}" for at, program in enumerate(PROGRAM)}
 
@@ -167,6 +170,9 @@ def they_answer(matrix, work, program):
     # Objects behind a plain server that one of their nodes announces; their lists are only in the DHT.
     server = Recorded(work / "www", f"{net}.21")
     serving = Serving(they, server, program)
+    if program in NO_ITEMS:
+        they_answer_without_items(matrix, work, program, they, serving)
+        return
     file, items = serving.add(LENGTH, "short")
     for index in range(3):
         krpc.put_mutable(they.node(index), items.seed, items.head)
@@ -263,6 +269,34 @@ def they_answer(matrix, work, program):
     daemon.stop()
     they.stop()
     server.stop()
+
+
+def they_answer_without_items(matrix, work, program, they, serving):
+    """What is left of network B: they find us, and we find whom they know."""
+    need_dht()
+    net, listen = NETWORKS[program], they.listen
+    held = File(work / "held", 1000, program)
+    daemon = Daemon(work / "daemon", bootstrap=[listen[0]], address=f"{net}.31", port=9979)
+    daemon.seed(held.path)
+    daemon.start()
+    me, info_hash = (f"{net}.31", 9979), bytes.fromhex(held.sha256)[:20]
+
+    def announced():
+        eventually("they find us", lambda: me in they.get_peers(info_hash, 1), 60)
+
+    def find_peers():
+        little, _ = serving.add(1000, "little")
+        return serving.get(little, work / "get little", [listen[1]], f"{net}.32")
+
+    def reference():
+        fetch(held, work / "reference", ["--bootstrap", listen[1], "--source", f"{net}.98"])
+
+    matrix.cell(WE_ASK, program, "announce", announced)
+    matrix.cell(WE_ASK, program, "find peers", find_peers)
+    matrix.cell(REFERENCE, f"through {program}", "daemon", reference)
+    daemon.stop()
+    they.stop()
+    serving.server.stop()
 
 
 class Serving:

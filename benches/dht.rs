@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use aptpeer::dht::{Limits, OwnedItem, Signer};
 use aptpeer::digest::{InfoHash, Sha256};
-use aptpeer::discovery::{Dht, DhtConfig, Names};
+use aptpeer::discovery::{Dht, DhtConfig, Driver, Names};
 use aptpeer::metrics::Metrics;
 use mainline::{Id, MutableItem, SigningKey, Testnet};
 use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How many objects each figure is the median of.
@@ -35,88 +36,53 @@ struct Cost {
 }
 
 fn main() {
-    let nodes = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(200);
-    let network = Testnet::builder(nodes).build().unwrap();
+    let nodes: usize = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(200);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let theirs = mainline::Dht::builder().bootstrap(&network.bootstrap[..4]).build().unwrap();
+    println!("{nodes} nodes, medians of {OBJECTS}: datagrams, first finding, end");
+    {
+        let network = Testnet::builder(nodes).build().unwrap();
+        println!("\nA network of the crate's nodes, which take no values from others:\n");
+        // Without its own client's puts there is nothing to compare there.
+        compare(&runtime, &network.bootstrap[..4], false);
+    }
+    let shutdown = CancellationToken::new();
+    let (bootstrap, running) = runtime.block_on(network_of_ours(nodes, &shutdown));
+    println!("\nA network of our nodes:\n");
+    compare(&runtime, &bootstrap, true);
+    shutdown.cancel();
+    runtime.block_on(running.join_all());
+}
+
+/// Both clients enter the network by `bootstrap`, and do the same in turn.
+fn compare(runtime: &tokio::runtime::Runtime, bootstrap: &[String], values: bool) {
+    let theirs = mainline::Dht::builder().bootstrap(bootstrap).build().unwrap();
     assert!(theirs.bootstrapped(), "the crate's client found no way in");
     let shutdown = CancellationToken::new();
-    let (ours, running) = runtime.block_on(start(&network.bootstrap[..4], shutdown.clone()));
-
+    let (ours, running) = runtime.block_on(async {
+        let (dht, driver) = node(bootstrap.to_vec()).await;
+        let running = tokio::spawn(driver.run(shutdown.clone()));
+        assert!(dht.ready(Duration::from_secs(20)).await, "our node found no way in");
+        quiet().await;
+        (dht, running)
+    });
+    let (theirs, ours) = (Theirs(theirs), Ours { dht: ours, runtime });
     let mut rows = Vec::new();
-    let mut measure = |what,
-                       mut crate_: Box<dyn FnMut(usize) -> Cost + '_>,
-                       mut ours: Box<dyn FnMut(usize) -> Cost + '_>| {
-        let mut row = Row { what, crate_: Vec::new(), ours: Vec::new() };
-        for object in 0..OBJECTS {
-            row.crate_.push(crate_(object));
-            row.ours.push(ours(object));
-        }
-        rows.push(row);
+    let mut measure = |what, crate_: &dyn Fn(usize) -> Cost, ours: &dyn Fn(usize) -> Cost| {
+        let (crate_, ours) = (0..OBJECTS).map(|object| (crate_(object), ours(object))).unzip();
+        rows.push(Row { what, crate_, ours });
     };
-    let block = &runtime;
-    let (t, o) = (&theirs, &ours);
-    let announce_theirs = |object| {
-        cost(|| {
-            t.announce_peer(id("crate", object), Some(1)).unwrap();
-            None
-        })
-    };
-    let announce_ours = |object| {
-        cost(|| {
-            let ended = block.block_on(o.announce(InfoHash::new(id("ours", object).into()), 2)).unwrap();
-            assert!(ended.stored > 0, "{ended:?}");
-            None
-        })
-    };
-    measure("announce", Box::new(announce_theirs), Box::new(announce_ours));
-    measure("announce again", Box::new(announce_theirs), Box::new(announce_ours));
-    let find_theirs = |whose: &'static str| {
-        move |object| {
-            cost(|| {
-                let began = Instant::now();
-                let mut first = None;
-                for _peers in t.get_peers(id(whose, object)) {
-                    first.get_or_insert_with(|| began.elapsed());
-                }
-                first
-            })
-        }
-    };
-    let find_ours = |whose: &'static str| {
-        move |object| {
-            cost(|| {
-                let began = Instant::now();
-                let mut found = o.find_peers(InfoHash::new(id(whose, object).into())).unwrap();
-                let mut first = None;
-                while block.block_on(found.recv()).is_some() {
-                    first.get_or_insert_with(|| began.elapsed());
-                }
-                first
-            })
-        }
-    };
+    measure("announce", &|object| theirs.announce(object), &|object| ours.announce(object));
+    measure("announce again", &|object| theirs.announce(object), &|object| ours.announce(object));
     // Each looks for what the other announced, so that nothing it remembers helps.
-    measure("find peers", Box::new(find_theirs("ours")), Box::new(find_ours("crate")));
-    measure("find nobody", Box::new(find_theirs("nobody")), Box::new(find_ours("nobody too")));
-    let put_theirs = |object| {
-        cost(|| {
-            let key = SigningKey::from_bytes(Sha256::of(format!("crate {object}").as_bytes()).as_bytes());
-            t.put_mutable(MutableItem::new(key, b"a piece list", 1, None), None).unwrap();
-            None
-        })
-    };
-    let put_ours = |object| {
-        cost(|| {
-            let stored = block.block_on(o.store(item(object))).unwrap();
-            assert!(stored.stored > 0, "{stored:?}");
-            None
-        })
-    };
-    measure("store a value", Box::new(put_theirs), Box::new(put_ours));
-
-    println!("{nodes} nodes, medians of {OBJECTS}: datagrams, first finding, end\n");
-    println!("| | crate | | | ours | | |\n| --- | --- | --- | --- | --- | --- | --- |");
+    measure("find peers", &|object| theirs.find("ours", object), &|object| ours.find("crate", object));
+    measure("find nobody", &|object| theirs.find("nobody", object), &|object| {
+        ours.find("nobody too", object)
+    });
+    if values {
+        measure("store a value", &|object| theirs.store(object), &|object| ours.store(object));
+    }
+    println!("| | crate: datagrams | first | end | ours: datagrams | first | end |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     for row in &rows {
         println!("| {} | {} | {} |", row.what, median(&row.crate_), median(&row.ours));
     }
@@ -124,11 +90,102 @@ fn main() {
     runtime.block_on(running).unwrap();
 }
 
-async fn start(bootstrap: &[String], shutdown: CancellationToken) -> (Dht, tokio::task::JoinHandle<()>) {
+/// The crate's client.
+struct Theirs(mainline::Dht);
+
+impl Theirs {
+    fn announce(&self, object: usize) -> Cost {
+        cost(|| {
+            self.0.announce_peer(id("crate", object), Some(1)).unwrap();
+            None
+        })
+    }
+
+    fn find(&self, whose: &str, object: usize) -> Cost {
+        cost(|| {
+            let (began, mut first) = (Instant::now(), None);
+            for _peers in self.0.get_peers(id(whose, object)) {
+                first.get_or_insert_with(|| began.elapsed());
+            }
+            first
+        })
+    }
+
+    fn store(&self, object: usize) -> Cost {
+        cost(|| {
+            let key = SigningKey::from_bytes(Sha256::of(format!("crate {object}").as_bytes()).as_bytes());
+            self.0.put_mutable(MutableItem::new(key, b"a piece list", 1, None), None).unwrap();
+            None
+        })
+    }
+}
+
+/// Our node.
+struct Ours<'a> {
+    dht: Dht,
+    runtime: &'a tokio::runtime::Runtime,
+}
+
+impl Ours<'_> {
+    fn announce(&self, object: usize) -> Cost {
+        cost(|| {
+            let announce = self.dht.announce(InfoHash::new(id("ours", object).into()), 2);
+            let ended = self.runtime.block_on(announce).unwrap();
+            assert!(ended.stored > 0, "{ended:?}");
+            None
+        })
+    }
+
+    fn find(&self, whose: &str, object: usize) -> Cost {
+        cost(|| {
+            let (began, mut first) = (Instant::now(), None);
+            let mut found = self.dht.find_peers(InfoHash::new(id(whose, object).into())).unwrap();
+            while self.runtime.block_on(found.recv()).is_some() {
+                first.get_or_insert_with(|| began.elapsed());
+            }
+            first
+        })
+    }
+
+    fn store(&self, object: usize) -> Cost {
+        cost(|| {
+            let ended = self.runtime.block_on(self.dht.store(item(object))).unwrap();
+            assert!(ended.stored > 0, "{ended:?}");
+            None
+        })
+    }
+}
+
+/// Nodes of ours, and the way in; each enters by the first.
+async fn network_of_ours(nodes: usize, shutdown: &CancellationToken) -> (Vec<String>, JoinSet<()>) {
+    let mut running = JoinSet::new();
+    let mut bootstrap = Vec::new();
+    let mut all = Vec::new();
+    for _ in 0..nodes {
+        let (dht, driver, address) = node_at(bootstrap.clone()).await;
+        running.spawn(driver.run(shutdown.clone()));
+        if bootstrap.is_empty() {
+            bootstrap.push(address);
+        } else {
+            assert!(dht.ready(Duration::from_secs(20)).await);
+        }
+        all.push(dht);
+    }
+    quiet().await;
+    (bootstrap, running)
+}
+
+async fn node(bootstrap: Vec<String>) -> (Dht, Driver) {
+    let (dht, driver, _) = node_at(bootstrap).await;
+    (dht, driver)
+}
+
+async fn node_at(bootstrap: Vec<String>) -> (Dht, Driver, String) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap().to_string();
     let (dht, driver) = Dht::new(DhtConfig {
         sockets: vec![socket],
-        bootstrap: Names::new(bootstrap.to_vec()),
+        bootstrap: Names::new(bootstrap),
         state: None,
         read_only: false,
         allow_local: true,
@@ -138,9 +195,11 @@ async fn start(bootstrap: &[String], shutdown: CancellationToken) -> (Dht, tokio
         metrics: Metrics::new(Instant::now()),
     })
     .unwrap();
-    let running = tokio::spawn(driver.run(shutdown));
-    assert!(dht.ready(Duration::from_secs(20)).await, "our node found no way in");
-    // Its own neighbourhood is looked up first; that is no cost of what is measured.
+    (dht, driver, address)
+}
+
+/// Waits until nothing much is being said: a new node's own neighbourhood is no cost of what is measured.
+async fn quiet() {
     let quiet = async {
         let mut last = datagrams();
         loop {
@@ -152,8 +211,9 @@ async fn start(bootstrap: &[String], shutdown: CancellationToken) -> (Dht, tokio
             last = now;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), quiet).await.unwrap();
-    (dht, running)
+    if tokio::time::timeout(Duration::from_secs(60), quiet).await.is_err() {
+        println!("(the network did not become quiet)");
+    }
 }
 
 fn id(whose: &str, object: usize) -> Id {
@@ -166,7 +226,7 @@ fn item(object: usize) -> OwnedItem {
     signer.sign(b"12:a piece list", b"", 1).unwrap()
 }
 
-fn cost(mut work: impl FnMut() -> Option<Duration>) -> Cost {
+fn cost(work: impl FnOnce() -> Option<Duration>) -> Cost {
     let (before, began) = (datagrams(), Instant::now());
     let first = work();
     let end = began.elapsed();

@@ -194,15 +194,53 @@ fn after_a_sleep_of_the_machine_what_the_nodes_forgot_is_announced_again() {
 
 #[test]
 fn what_is_gone_is_never_announced_again() {
-    let mut trial = Trial::new(PLAN, &[candidate(1, 1000), candidate(2, 1000), candidate(3, 1000)]);
+    let objects = [1, 2, 3, 4].map(|number| candidate(number, 1000));
+    let mut trial = Trial::new(PLAN, &objects);
     trial.run(MINUTE);
     trial.schedule.handle_gone(&name(1));
-    let silent = Candidate { announce: false, ..candidate(2, 1000) };
-    trial.schedule.handle_list(&[silent, candidate(3, 1000)], trial.now);
+    let silent = Candidate { announce: false, ..objects[1] };
+    trial.schedule.handle_list(&[silent, objects[3]], trial.now);
     trial.run(2 * HOUR);
-    let counts = [1, 2, 3].map(|number| trial.starts_of(&name(number)).len());
-    assert!(counts[0] == 1 && counts[1] == 1 && counts[2] >= 4, "{counts:?}");
+    let counts = [1, 2, 3, 4].map(|number| trial.starts_of(&name(number)).len());
+    assert!(counts[..3] == [1, 1, 1] && counts[3] >= 4, "{counts:?}");
     assert_eq!(trial.schedule.summary().held, 1);
+}
+
+#[test]
+fn what_is_forgotten_by_now_is_announced_by_worth_and_not_by_age() {
+    let last = |n: u64| Some(Last { ago: 3 * HOUR - Duration::from_secs(n), others: 0 });
+    let objects: Vec<_> =
+        (0..50).map(|n| Candidate { last: last(n.into()), ..candidate(n, 1000 + u64::from(n)) }).collect();
+    let mut trial = Trial::new(PLAN, &objects);
+    trial.run(5 * MINUTE);
+    let order: Vec<Sha256> = trial.starts.iter().map(|(_, start)| start.id).collect();
+    assert_eq!(order, (0..50).rev().map(name).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_object_worth_a_little_more_does_not_drive_out_one_that_is_announced() {
+    // One object fits: 0.05 datagrams a second for 25 minutes.
+    let plan = Plan { budget: 0.05, ..PLAN };
+    let mut trial = Trial::new(plan, &[candidate(1, 1100), candidate(2, 1000)]);
+    trial.run(24 * HOUR);
+    trial.schedule.handle_used(&name(2), trial.now);
+    trial.run(6 * HOUR);
+    assert_eq!(trial.starts_of(&name(2)), [], "1000 bytes now, 1100 a day ago");
+    trial.schedule.handle_used(&name(2), trial.now + 72 * HOUR);
+    trial.run(72 * HOUR);
+    assert!(trial.alive(&name(2)) && !trial.alive(&name(1)), "1000 bytes now, 1100 four days ago");
+}
+
+#[test]
+fn what_an_announce_costs_beyond_the_mean_is_waited_for() {
+    fn dear(start: &Start) -> Outcome {
+        Outcome { datagrams: Some(600), ..stored(start) }
+    }
+    let mut trial = Trial::new(PLAN, &cache(1000));
+    trial.network = dear;
+    trial.run(2 * MINUTE);
+    // 50 a second, and those in flight before the first was measured.
+    assert!((5000..=7800).contains(&trial.datagrams), "{}", trial.datagrams);
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub struct Transmit {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// Somebody says that these have what is looked for. Each address comes once per look-up, only a few of one network
-    /// and no more than 64 in all. Nothing about them is proven.
+    /// and no more than 64 in all. Nothing about them is proven, and we may be among them.
     Peers {
         /// Of [`find_peers`](super::Node::find_peers) or [`announce`](super::Node::announce).
         look_up: LookUp,
@@ -113,7 +113,7 @@ pub struct Ended {
     pub stored: u32,
     /// Datagrams sent and received.
     pub datagrams: u32,
-    /// Peers told in [`Event::Peers`].
+    /// Peers told in [`Event::Peers`]; we may be among them.
     pub peers: u32,
 }
 

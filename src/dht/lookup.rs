@@ -7,16 +7,14 @@ use std::time::Instant;
 use super::address::{Contact, is_local};
 use super::id::{Distance, Id};
 use super::prefix::Prefix;
+use super::table::MISFITS;
 
 /// The nodes that are to know a thing: those 8 that are closest to its point (BEP 5's bucket size).
 pub(super) const CLOSEST: usize = 8;
 
-/// Of these 8, so many may have ids that do not fit their addresses (BEP 42). The ids of the others cannot be chosen, so
-/// that nobody owns the whole neighbourhood of a point.
-const MISFITS: usize = 4;
-
-/// Where few ids fit, the walk is over when so many of the closest have answered.
-const WIDEST: usize = 16;
+/// Nodes with ids that do not fit their addresses (BEP 42) that are asked, of the closest. Only [`MISFITS`] of them count
+/// among the 8, as long as there are others: whoever has many addresses owns no whole neighbourhood.
+const MISFITS_ASKED: usize = 8;
 
 /// Queries of one walk. Those in networks of a million nodes need some 30; more is somebody leading us about.
 const MAX_ASKED: u32 = 80;
@@ -31,7 +29,7 @@ const MAX_TOLD: usize = 16;
 const PER_NETWORK: usize = 3;
 
 /// Who named so many nodes that are silent, and none that answered, is no longer believed.
-const MAX_SILENT: u8 = 4;
+const MAX_SILENT: u8 = 6;
 
 /// The candidates for the neighbourhood of a point, and how far each has got.
 #[derive(Debug)]
@@ -137,6 +135,7 @@ impl Walk {
             }
             match node.state {
                 State::Late | State::Dead => continue,
+                _ if !node.fits && nearest.misfits >= MISFITS_ASKED => continue,
                 State::Fresh if self.asked < MAX_ASKED && !is_free(node.address) => {
                     waiting = true;
                     continue;
@@ -183,7 +182,8 @@ impl Walk {
         let Some(at) = self.candidates.iter().position(|node| node.address == address) else { return };
         let mut node = self.candidates.remove(at);
         self.answered += 1;
-        if let Some(sponsor) = node.sponsor.and_then(|sponsor| self.sponsors.get_mut(&sponsor)) {
+        if let Some(sponsor) = node.sponsor {
+            let sponsor = self.sponsors.entry(sponsor).or_default();
             sponsor.answered = sponsor.answered.saturating_add(1);
         }
         if node.id != Some(id) && self.candidates.iter().any(|other| other.id == Some(id)) {
@@ -223,6 +223,13 @@ impl Walk {
 
     fn insert(&mut self, contact: Contact, sponsor: Option<SocketAddr>) {
         let known = self.candidates.iter().any(|node| node.id == Some(contact.id));
+        // Now it is known where the node is that only had an address.
+        self.candidates.retain(|node| {
+            known
+                || node.id.is_some()
+                || node.address != contact.address
+                || !matches!(node.state, State::Fresh)
+        });
         if known || !self.has_room_for(contact.address) {
             return;
         }
@@ -306,7 +313,7 @@ impl Nearest {
     }
 
     fn is_full(&self) -> bool {
-        self.fitting + self.misfits.min(MISFITS) >= CLOSEST || self.fitting + self.misfits >= WIDEST
+        self.fitting + self.misfits.min(MISFITS) >= CLOSEST
     }
 }
 
@@ -415,14 +422,7 @@ mod tests {
             walk.answered(address, contact.id, Some(b"token"), now);
             asked += 1;
         }
-        assert_eq!(asked, WIDEST, "it looks further than the misfits, but not for ever");
-        let mut walk = super::tests::walk((1..=6).map(node).chain((1..=8).map(fitting)));
-        while let Step::Ask(address) = walk.step(|_| true) {
-            walk.asked(address);
-            let misfits = (1..=6).map(node);
-            let contact = misfits.chain((1..=8).map(fitting)).find(|node| node.address == address).unwrap();
-            walk.answered(address, contact.id, Some(b"token"), now);
-        }
+        assert_eq!(asked, MISFITS_ASKED + 4, "it looks further than the misfits");
         let chosen = walk.closest(8);
         let fits = chosen.iter().filter(|holder| holder.node.id.fits_address(holder.node.address.ip()));
         assert_eq!((fits.count(), chosen.len()), (4, 8));
@@ -476,6 +476,17 @@ mod tests {
         assert_eq!(walk.candidates.len(), MAX_CANDIDATES);
         assert!(walk.candidates.iter().any(|candidate| candidate.id == Some(node(1000).id)));
         assert!(walk.candidates.iter().all(|candidate| candidate.id != Some(node(2000).id)));
+    }
+
+    #[test]
+    fn an_address_finds_its_place_as_soon_as_somebody_names_its_id() {
+        let mut walk = Walk::new(TARGET, 3);
+        (1..=20).for_each(|n| walk.add_address(at_home(n).address));
+        assert_eq!(walk.step(|_| true), Step::Ask(at_home(1).address));
+        walk.asked(at_home(1).address);
+        walk.told(at_home(1).address, [at_home(20)].into_iter());
+        assert_eq!(walk.step(|_| true), Step::Ask(at_home(20).address));
+        assert_eq!(walk.candidates.len(), 20);
     }
 
     #[test]

@@ -17,10 +17,14 @@ const SPARES: usize = 8;
 /// Nodes of one network (see [`Prefix`]) in one bucket: a rented /24 must not become our view of the world.
 const PER_NETWORK: usize = 2;
 
+/// Of the nodes of a bucket or an answer, so many may have ids that do not fit their addresses (BEP 42) where there are
+/// others: whoever has many addresses can choose those ids, and would be all that is known around a point.
+pub(super) const MISFITS: usize = 4;
+
 /// A node is good for this long after it was heard (BEP 5).
 const GOOD_FOR: Duration = Duration::from_secs(15 * 60);
 
-/// A node that did not answer once is asked again so soon: datagrams get lost.
+/// A node that did not answer once is asked again so soon, for datagrams get lost; then ever later.
 const RETRY: Duration = Duration::from_secs(20);
 
 /// A node that did not answer so often in a row is bad (BEP 5: "multiple queries in a row").
@@ -53,6 +57,8 @@ struct Bucket {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     contact: Contact,
+    /// Its id follows from its address (BEP 42).
+    fits: bool,
     /// When it last answered, or, having answered once, asked (BEP 5 counts both).
     heard: Instant,
     /// When it last failed to answer.
@@ -79,7 +85,8 @@ impl Table {
     /// A node answered. It enters if there is room.
     pub(super) fn answered(&mut self, contact: Contact, now: Instant) {
         self.last_answer = Some(now);
-        let entry = Entry { contact, heard: now, failed: None, checked: None, failures: 0 };
+        let fits = contact.id.fits_address(contact.address.ip());
+        let entry = Entry { contact, fits, heard: now, failed: None, checked: None, failures: 0 };
         if let Some(known) = self.find(contact.address) {
             if known.contact.id == contact.id {
                 *known = entry;
@@ -106,14 +113,14 @@ impl Table {
 
     /// A node did not answer.
     pub(super) fn failed(&mut self, address: SocketAddr, now: Instant) {
-        let reached = self.last_answer.is_some_and(|last| now.saturating_duration_since(last) < REACHED);
+        let is_reached = self.is_reached(now);
         self.buckets.values_mut().for_each(|bucket| {
             bucket.spares.retain(|spare| spare.contact.address != address);
             let Some(at) = bucket.nodes.iter().position(|entry| entry.contact.address == address) else {
                 return;
             };
             let entry = &mut bucket.nodes[at];
-            entry.failures = entry.failures.saturating_add(1).min(if reached { GONE } else { BAD });
+            entry.failures = entry.failures.saturating_add(1).min(if is_reached { GONE } else { BAD });
             entry.failed = Some(now);
             let failures = entry.failures;
             if failures < BAD {
@@ -134,13 +141,24 @@ impl Table {
         }
         self.buckets.get(&self.index(&contact.id)).is_none_or(|bucket| {
             bucket.has_room_in(contact.address.ip())
-                && (bucket.nodes.len() < BUCKET || bucket.nodes.iter().any(Entry::is_bad))
+                && (bucket.nodes.len() < BUCKET
+                    || bucket.nodes.iter().any(Entry::is_bad)
+                    || bucket.nodes.iter().filter(|entry| !entry.fits).count() > MISFITS
+                        && contact.id.fits_address(contact.address.ip()))
         })
     }
 
-    /// The nodes closest to a point, bad ones left out.
+    /// The nodes closest to a point, bad ones left out, and not more than [`MISFITS`] that do not fit their addresses
+    /// as long as there are others.
     pub(super) fn closest(&self, target: &Id, count: usize) -> Vec<Contact> {
-        nearest(self.entries().filter(|entry| !entry.is_bad()), target, count)
+        let of = |fits: bool| self.entries().filter(move |entry| !entry.is_bad() && entry.fits == fits);
+        let (mut chosen, mut misfits) = (nearest(of(true), target, count), nearest(of(false), target, count));
+        let passed_over = misfits.split_off(misfits.len().min(MISFITS));
+        chosen.append(&mut misfits);
+        chosen.sort_unstable_by_key(|contact| contact.id.distance(target));
+        chosen.extend(passed_over);
+        chosen.truncate(count);
+        chosen
     }
 
     /// The nodes closest to a point; bad ones too, behind the others, where there are too few.
@@ -171,6 +189,7 @@ impl Table {
 
     /// The node that should be asked next, if one should be by now. It is not named again for a while.
     pub(super) fn check(&mut self, now: Instant) -> Option<Check> {
+        let is_reached = self.is_reached(now);
         let (index, has_room, entry) = self
             .buckets
             .iter_mut()
@@ -178,6 +197,7 @@ impl Table {
                 let has_room = bucket.nodes.len() < BUCKET;
                 bucket.nodes.iter_mut().map(move |entry| (*index, has_room, entry))
             })
+            .filter(|(_, _, entry)| is_reached || !entry.is_bad())
             .min_by_key(|(_, _, entry)| entry.due())?;
         if entry.due() > now {
             return None;
@@ -236,6 +256,8 @@ impl Table {
             bucket.nodes.push(entry);
         } else if let Some(bad) = bucket.nodes.iter_mut().find(|entry| entry.is_bad()) {
             *bad = entry;
+        } else if entry.fits && bucket.misfits().count() > MISFITS {
+            bucket.misfits().last().into_iter().for_each(|misfit| *misfit = entry);
         } else {
             let id = entry.contact.id;
             bucket.spares.retain(|spare| {
@@ -259,6 +281,11 @@ impl Table {
         })
     }
 
+    /// Whether anybody answered lately. Where nobody did, asking each bad node again tells nothing.
+    fn is_reached(&self, now: Instant) -> bool {
+        self.last_answer.is_some_and(|last| now.saturating_duration_since(last) < REACHED)
+    }
+
     fn index(&self, id: &Id) -> u32 {
         self.own.distance(id).common_bits()
     }
@@ -280,6 +307,10 @@ impl Table {
 }
 
 impl Bucket {
+    fn misfits(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.nodes.iter_mut().filter(|entry| !entry.fits)
+    }
+
     fn has_room_in(&self, ip: IpAddr) -> bool {
         let same = |entry: &&Entry| {
             !entry.is_bad() && Prefix::network(entry.contact.address.ip()) == Prefix::network(ip)
@@ -300,8 +331,8 @@ impl Entry {
     /// When it should be asked whether it is still there.
     fn due(&self) -> Instant {
         let due = match (self.failures, self.failed) {
-            (1, Some(failed)) => failed + RETRY,
-            (_, Some(failed)) => failed + GOOD_FOR,
+            // After 20 s, 1, 3 and 9 minutes.
+            (failures, Some(failed)) => failed + RETRY * 3_u32.pow(u32::from(failures.clamp(1, GONE)) - 1),
             (_, None) => self.heard + GOOD_FOR - RETRY,
         };
         self.checked.map_or(due, |checked| due.max(checked + RETRY))
@@ -375,6 +406,28 @@ mod tests {
         assert_eq!(table.ranked(), [node(0, 1)]);
         table.answered(Contact { id: OWN, ..node(0, 2) }, now);
         assert_eq!(table.ranked(), [node(0, 1)], "nor ours");
+    }
+
+    #[test]
+    fn ids_that_were_chosen_leave_room_for_those_that_were_not() {
+        let now = Instant::now();
+        let mut table = Table::new(OWN);
+        (0..8).for_each(|n| table.answered(node(0, n), now));
+        let fitting = |n: u8| {
+            let address = SocketAddr::from(([80, n, 1, 1], 1));
+            Contact { id: Id::of_address(address.ip(), Id::new([n; 20])), address }
+        };
+        let far = |contact: &Contact| OWN.distance(&contact.id).common_bits() == 0;
+        let all: Vec<Contact> = (0..60).map(fitting).filter(far).take(8).collect();
+        for (n, contact) in all.iter().enumerate() {
+            assert_eq!(table.wants(*contact), n < 8 - MISFITS);
+            table.answered(*contact, now);
+        }
+        let known = table.ranked();
+        assert_eq!(known.iter().filter(|contact| all.contains(contact)).count(), 8 - MISFITS);
+        (0..8).for_each(|n| table.answered(node(1, n), now));
+        let told = table.closest(&node(1, 0).id, 8);
+        assert_eq!(told.iter().filter(|contact| all.contains(contact)).count(), 8 - MISFITS, "{told:?}");
     }
 
     #[test]

@@ -29,6 +29,10 @@ use crate::swarm::{Download, Fact, FetchId, Order, Outcome, PeerFault, PeerKind,
 /// Events that wait for the machine; fetches that are faster than it wait in turn.
 const EVENTS: usize = 64;
 
+/// How long a look-up may keep the mirror's own refusal from the client, counted from the start of the download: apt often
+/// knows another way, which must not wait for long.
+const REFUSED: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// How long a download goes on when nobody reads it any more: apt comes back within seconds where it was cut off.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(20);
 
@@ -168,9 +172,9 @@ impl Flight {
     /// somebody may hold, only when it turns out that none of those does. It costs apt nothing: nothing waits for it
     /// that could be had elsewhere.
     fn look_up_if_due(&mut self) {
-        let large = self.canvas.geometry().pieces() > 1;
-        let needed = large || !self.machine.has_live_peer();
-        if self.looked_up || self.machine.ledger().is_closed() || !needed {
+        let small = self.canvas.geometry().pieces() == 1;
+        let spared = small && self.machine.has_live_peer();
+        if self.looked_up || spared || self.machine.ledger().is_closed() {
             return;
         }
         self.looked_up = true;
@@ -426,6 +430,9 @@ impl Flight {
             Event::MirrorFailed(fetch, error) => {
                 debug!(object = %self.shared.want.id, %error, "the mirror gives nothing");
                 self.running.remove(&fetch);
+                if let Some(findings) = self.findings.as_ref().filter(|_| error.is_answer()) {
+                    self.machine.expect_findings(findings.until().min(self.began + REFUSED));
+                }
                 self.shared.progress.send_modify(|progress| progress.mirror_error = Some(error));
                 self.machine.handle_walk_failure(fetch, PeerFault::Short);
             }

@@ -23,7 +23,7 @@ enum Voice {
     Publisher,
     /// A peer, which can be charged for it.
     Peer { source: SourceId, kind: PeerKind, group: Group },
-    /// It came by a look-up and is anybody's word. All of these are one witness, of no network.
+    /// It came by a look-up and is anybody's word: no witness, for one hand may write it and be the peer that agrees.
     Found,
 }
 
@@ -176,7 +176,7 @@ impl Claims {
             return Trust::Open;
         }
         let mut first_network = None;
-        for claim in self.speaking_of(boundary) {
+        for claim in self.speaking_of(boundary).filter(|claim| claim.voice != Voice::Found) {
             let (rank, network) = (claim.voice.rank(), claim.voice.network());
             let vouches = matches!(rank, Rank::Publisher | Rank::Neighbour);
             if (vouches && !self.contested.contains(&rank))
@@ -206,11 +206,13 @@ impl Claims {
         self.in_camp().any(says)
     }
 
-    /// Whether the leading camp is one witness's word only, and no publisher's, so that it is worth proving from the
+    /// Whether the leading camp is one witness's word at most, and no publisher's, so that it is worth proving from the
     /// end early.
     pub(super) fn is_lone(&self) -> bool {
-        let mut networks = self.in_camp().map(|claim| claim.voice.network());
-        !self.is_signed() && networks.next().is_some_and(|first| networks.all(|network| network == first))
+        let mut networks = self.in_camp().filter_map(|claim| claim.voice.network());
+        let first = networks.next();
+        let one = networks.all(|network| Some(network) == first);
+        one && !self.is_signed() && self.in_camp().next().is_some()
     }
 
     /// Peers whose list differs somewhere from the proven inner states.
@@ -340,18 +342,22 @@ mod tests {
     }
 
     #[test]
-    fn found_lists_are_one_witness_of_no_network_however_many() {
+    fn found_lists_are_no_witnesses_however_many() {
         let mut claims = Claims::default();
         assert!(claims.put_found(list([Some(1), None]), false));
         assert!(claims.put_found(list(FULL), false));
         assert_eq!(claims.trust(1), Trust::Lone);
         assert!(claims.is_lone() && claims.is_found_only(1) && claims.members().is_empty());
         claims.put(SourceId(1), PeerKind::Stranger, group(1), list([Some(1), None]));
-        assert_eq!(claims.trust(1), Trust::Open, "a stranger and a found list are two witnesses");
+        assert_eq!(claims.trust(1), Trust::Lone, "one hand may be both");
         assert_eq!(claims.trust(2), Trust::Lone);
+        assert!(claims.is_lone());
+        claims.put(SourceId(2), PeerKind::Stranger, group(2), list([Some(1), None]));
+        assert_eq!(claims.trust(1), Trust::Open);
+        assert!(!claims.is_lone());
         assert!(!claims.is_found_only(1) && claims.is_found_only(2));
         claims.discard_found();
-        assert_eq!((claims.trust(1), claims.state(2)), (Trust::Lone, None));
+        assert_eq!((claims.trust(1), claims.state(2)), (Trust::Open, None));
     }
 
     #[test]

@@ -158,29 +158,6 @@ impl Download {
         id
     }
 
-    /// Somebody looks for more peers: until `until` the download does not fail for want of any.
-    pub const fn expect_findings(&mut self, until: Instant) {
-        self.findings_until = Some(until);
-    }
-
-    /// No more peers will be found.
-    pub const fn handle_findings_end(&mut self) {
-        self.findings_until = None;
-    }
-
-    /// A list that a look-up has found; `signed` by a publisher whom the user trusts. One with holes is ignored: no
-    /// honest publisher writes such, and the end, where a false list shows first, must not be among them.
-    pub fn handle_found_list(&mut self, list: PieceList, signed: bool) {
-        let fits = list.inner().len() == self.geometry().last() as usize;
-        if self.geometry().pieces() == 1 || !fits || !list.is_complete() {
-            return;
-        }
-        if self.claims.put_found(list, signed) {
-            self.drop_foreign_links();
-            self.check_camp_against_walk();
-        }
-    }
-
     /// The peer's list and the pieces that it would serve now.
     pub fn handle_list(&mut self, source: SourceId, list: PieceList, have: PieceSet, now: Instant) {
         let Some(peer) = self.peers.get_mut(source.0 as usize) else { return };

@@ -25,13 +25,6 @@ impl Download {
         self.facts.push_back(Fact::ListDiscarded);
     }
 
-    /// Gives up the lists of the leading camp that nobody answers for, and every link that hangs on nothing else.
-    pub(super) fn discard_found(&mut self) {
-        self.claims.discard_found();
-        self.drop_foreign_links();
-        self.facts.push_back(Fact::ListDiscarded);
-    }
-
     /// Ends walks that set out from a state of a list that is given up: they lead nowhere.
     fn cancel_lost_walks(&mut self) {
         let lost: Vec<FetchId> = self
@@ -52,18 +45,6 @@ impl Download {
             .checked_sub(1)
             .map_or(Some(End::State(State::INITIAL)), |before| self.ledger.get(before).map(|link| link.end));
         before == Some(End::State(start)) || self.claims.state(piece) == Some(start)
-    }
-
-    /// Whether what this piece leads from or to is said by lists only that nobody answers for.
-    pub(super) fn rests_on_found(&self, piece: PieceIndex) -> bool {
-        self.claims.is_found_only(piece)
-            || (self.ledger.proven_end(piece).is_none() && self.claims.is_found_only(piece + 1))
-    }
-
-    /// Whether such a list has told the truth once: of where the proven suffix begins.
-    pub(super) fn is_found_confirmed(&self) -> bool {
-        let proven = self.ledger.get(self.ledger.proven_from());
-        proven.is_some_and(|link| self.claims.is_found(self.ledger.proven_from(), link.start))
     }
 
     /// Another list leads now: what hangs on the word of the one before is dropped.

@@ -4,6 +4,7 @@ pub mod announce;
 mod claims;
 mod download;
 mod fault;
+mod found;
 mod judge;
 mod order;
 mod pace;

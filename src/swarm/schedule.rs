@@ -327,20 +327,6 @@ impl Download {
         piece + pace::BACKWARD_WINDOW >= self.ledger.proven_from()
     }
 
-    /// A list that nobody answers for is tried on one piece first, the one that proves it or convicts it.
-    fn is_worth_trying(&self, piece: PieceIndex) -> bool {
-        piece + 1 == self.ledger.proven_from() || !self.is_on_trial(piece)
-    }
-
-    /// Whether a walk may leave the piece to a peer. One that is on trial is not likely to come of it.
-    pub(super) fn is_taken(&self, piece: PieceIndex) -> bool {
-        self.is_fetched_by_peer(piece) && !self.is_on_trial(piece)
-    }
-
-    pub(super) fn is_on_trial(&self, piece: PieceIndex) -> bool {
-        self.rests_on_found(piece) && !self.is_found_confirmed()
-    }
-
     /// What the leading list, or the proof itself, says that a piece leads from and to.
     fn listed_link(&self, piece: PieceIndex) -> Option<Link> {
         let start = self.claims.state(piece).or_else(|| self.walked_state(piece))?;

@@ -7,6 +7,7 @@ mod support;
 
 mod faults;
 mod get;
+mod lookups;
 mod node;
 mod odd;
 mod rubbish;

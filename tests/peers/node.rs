@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use aptpeer::config::{Surroundings, Typed, load};
 use aptpeer::daemon::{DaemonError, Node as Whole};
-use aptpeer::discovery::{Discovery, Memory, Provider};
+use aptpeer::discovery::{Asked, Discovery, Memory, Provider};
 use aptpeer::swarm::PeerKind;
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::subscriber::DefaultGuard;
@@ -31,15 +32,24 @@ pub(crate) struct Node {
 impl Node {
     /// A node to which `strangers` are strangers that may hold everything.
     pub(crate) fn start(strangers: &[SocketAddr]) -> Self {
+        let provider = |address: &SocketAddr| Provider { address: *address, kind: PeerKind::Stranger };
+        Self::launch(Memory::new(strangers.iter().map(provider).collect()))
+    }
+
+    /// A node that knows nobody and looks for peers: whoever holds the receiver says what it finds.
+    pub(crate) fn looking() -> (Self, Receiver<Asked>) {
+        let (memory, asked) = Memory::with_look_ups(Vec::new());
+        (Self::launch(memory), asked)
+    }
+
+    fn launch(memory: Memory) -> Self {
         let log = Log::default();
         let runtime = runtime(&log);
         let folder = tempfile::Builder::new().prefix("node").tempdir().unwrap();
         let settings = settings(folder.path());
-        let provider = |address: &SocketAddr| Provider { address: *address, kind: PeerKind::Stranger };
-        let memory = Arc::new(Memory::new(strangers.iter().map(provider).collect()));
         let shutdown = CancellationToken::new();
         // In a task of its own: what is logged on this thread goes elsewhere.
-        let starting = runtime.spawn(Whole::new(settings, vec![memory as Arc<dyn Discovery>]));
+        let starting = runtime.spawn(Whole::new(settings, vec![Arc::new(memory) as Arc<dyn Discovery>]));
         let node = runtime.block_on(starting).unwrap().unwrap();
         let (proxy, status) = (node.record().proxy, node.record().status.unwrap());
         let running = Some(runtime.spawn(node.run(shutdown.clone())));

@@ -14,7 +14,7 @@ use super::budget::Budget;
 use super::event::{Ended, Event, LookUp, NodeConfig, Status, Transmit, Urgency};
 use super::id::Id;
 use super::item::OwnedItem;
-use super::lookup::Holder;
+use super::lookup::{CLOSEST, Holder};
 use super::message::{Ask, Body, Packet, Query, Response, may_be_krpc};
 use super::queries::{Overdue, Pending, Queries, Why};
 use super::random::Random;
@@ -285,7 +285,12 @@ impl Node {
             return;
         }
         let table = &self.table;
-        let close = |target: &Id| table.closest(target, super::lookup::CLOSEST);
+        // Where our nodes at home are is no stranger's concern, and no use to him.
+        let may_know = |node: &Contact| is_local(from.ip()) || !is_local(node.address.ip());
+        let close = |target: &Id| {
+            let closest = table.closest(target, CLOSEST);
+            closest.into_iter().filter(may_know).collect::<Vec<_>>()
+        };
         if let Some(payload) = self.responder.answer(&self.id, from, packet, close, now) {
             self.transmit(from, payload);
         }

@@ -40,6 +40,9 @@ const MAX_SEEDS: usize = 256;
 /// Of these, so many are tried at a time.
 const SEEDS_AT_ONCE: usize = 48;
 
+/// Of addresses added to a node that is well connected, so many are asked at once; the others are only kept.
+const ASKED_AT_ONCE: usize = 16;
+
 /// Nodes pinged because they asked us something, per second: some 200 fill a table, and a flood of queries with made-up
 /// senders must not make us ping the world.
 const NEWCOMERS: u32 = 2;
@@ -113,8 +116,9 @@ impl Upkeep {
 }
 
 impl Node {
-    /// Adds saved nodes or the addresses of bootstrap nodes; they are asked at once. May be called again and again:
-    /// what was given is kept (the latest 256) and tried again whenever the network was lost.
+    /// Adds saved nodes or the addresses of bootstrap nodes; they are asked at once, as far as they are needed to get
+    /// into the network, and 16 of them where we are in it. May be called again and again: what was given is kept
+    /// (the latest 256) and tried again whenever the network was lost.
     pub fn add_nodes(&mut self, addresses: impl IntoIterator<Item = SocketAddr>, now: Instant) {
         let mut added = Vec::new();
         for address in addresses.into_iter().map(plain) {
@@ -129,6 +133,10 @@ impl Node {
             added.push(address);
         }
         if added.is_empty() {
+            return;
+        }
+        if self.table.good(now) >= FEW {
+            added.into_iter().take(ASKED_AT_ONCE).for_each(|address| self.ask_about_us(address, now));
             return;
         }
         self.upkeep.retry_after = RETRY_FIRST;
@@ -206,6 +214,13 @@ impl Node {
         }
         self.upkeep.pinged.push_back(address);
         self.query(address, Ask::Ping, Why::Check, now);
+    }
+
+    /// Asks somebody for our neighbours, and so whether it is there.
+    fn ask_about_us(&mut self, address: SocketAddr, now: Instant) {
+        if self.may_send(address, Urgency::Now, now) {
+            self.query(address, Ask::FindNode { target: self.id }, Why::Check, now);
+        }
     }
 
     /// Walks to ourselves from all that we know; gives the walk that is under way if there is one.

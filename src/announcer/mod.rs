@@ -47,6 +47,11 @@ pub trait Announce: Send + Sync {
 
     /// Publishes the piece list of an object.
     fn publish(&self, list: List) -> Answer<'_, Published>;
+
+    /// Changes whenever we have another address than the one that was announced; `None` where nobody would know.
+    fn moves(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 /// How an announce ended.
@@ -121,6 +126,7 @@ impl Announcer {
                 () = shutdown.cancelled() => break,
                 () = tokio::time::sleep_until(round.next_event().into()) => {}
                 changed = round.changes.changed(), if !round.changed => round.changed = changed.is_ok(),
+                () = moved(&mut round.moves) => round.move_on(),
                 Some(ended) = round.flights.join_next_with_id() => round.end(ended),
             }
         }
@@ -147,6 +153,7 @@ struct Round<'a> {
     done: HashMap<Sha256, (u64, u32)>,
     changes: watch::Receiver<u64>,
     changed: bool,
+    moves: Option<watch::Receiver<u64>>,
     listed: Option<Instant>,
     clocks: (Instant, u64),
 }
@@ -163,6 +170,7 @@ impl<'a> Round<'a> {
             done: HashMap::new(),
             changes: announcer.store.changes(),
             changed: false,
+            moves: announcer.dht.moves(),
             listed: None,
             clocks: (now, clock::unix_seconds()),
         }
@@ -215,6 +223,13 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Our address is another. What was done before is forgotten, so that nothing of it is written down as good.
+    fn move_on(&mut self) {
+        debug!("announcing everything again, for our address is another");
+        self.done.clear();
+        self.schedule.handle_moved(clock::now());
+    }
+
     /// Writes down what was announced. What cannot be written is announced again early after a restart, no more.
     async fn write_down(&mut self) {
         let done: Vec<_> = self.done.drain().map(|(id, (when, others))| (id, when, others)).collect();
@@ -247,6 +262,17 @@ impl<'a> Round<'a> {
         }
         self.schedule.handle_done(&id, &outcome, clock::now());
     }
+}
+
+/// Waits for the next move; for ever where there is none to come.
+async fn moved(moves: &mut Option<watch::Receiver<u64>>) {
+    if let Some(told) = moves
+        && told.changed().await.is_ok()
+    {
+        return;
+    }
+    *moves = None;
+    std::future::pending::<()>().await;
 }
 
 /// Announces one object and publishes its list where that is due; each within its time.

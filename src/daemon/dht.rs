@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
 
 use super::DaemonError;
 use crate::announcer::{Announce, Announced, Announcer, AnnouncerConfig, Answer, List, Published};
@@ -96,5 +97,9 @@ impl Announce for Mainline {
             let Ended { stored, datagrams, .. } = self.dht.store_list(items).await;
             Published { stored, datagrams }
         })
+    }
+
+    fn moves(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.dht.moves())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::super::Provider;
 use super::super::look_up::{Asked, Finder, Found};
 use super::lane::Lane;
-use super::quest::{Quest, Step, read_head};
+use super::quest::{Key, Lists, Step};
 use super::saved::Saved;
 use super::{Command, DhtConfig, DhtStatus, Names, WAITING};
 use crate::clock;
@@ -25,7 +25,6 @@ use crate::dht::{
 };
 use crate::digest::{InfoHash, Sha256};
 use crate::metrics::Metrics;
-use crate::pieces::Geometry;
 use crate::swarm::PeerKind;
 use crate::wire::{list_seed, listed_states};
 
@@ -43,9 +42,6 @@ const LAST_RESOLVE_OF_ONE: Duration = Duration::from_secs(3600);
 /// Chunks of one list that are asked for at a time.
 const CHUNKS_AT_ONCE: usize = 4;
 
-/// Lists in chunks that are gathered for one object: everybody can write another head.
-const QUESTS: usize = 2;
-
 /// The task of the DHT; [`Driver::run`] is to be awaited by whoever owns it.
 pub struct Driver {
     lanes: Vec<Lane>,
@@ -57,6 +53,14 @@ pub struct Driver {
     knows_a_way: bool,
     publishers: Vec<[u8; 32]>,
     metrics: Metrics,
+    /// The port that is announced as ours; before the first announce that of the socket, which is meant to be the same.
+    own_port: Option<u16>,
+    /// How often our address turned out to be another.
+    moves: watch::Sender<u64>,
+    /// The last address of each lane as others see it.
+    external: Vec<Option<IpAddr>>,
+    /// The addresses that the system sends from, when it was asked last.
+    local: [Option<IpAddr>; 2],
     /// What each look-up of each lane is for.
     purposes: HashMap<(usize, LookUp), Purpose>,
     /// What was asked before there was anybody to ask; at most [`WAITING`].
@@ -81,7 +85,7 @@ struct Purpose {
 #[derive(Debug, Clone, Copy)]
 enum Part {
     Peers,
-    Head { signed: bool },
+    Head(Key),
     Chunk { quest: usize, index: usize },
     Done,
 }
@@ -97,7 +101,7 @@ struct Job {
 
 #[derive(Debug)]
 enum Wanted {
-    Object { geometry: Geometry, finder: Finder, quests: Vec<Quest> },
+    Object { finder: Finder, lists: Lists },
     Peers(mpsc::Sender<Vec<SocketAddr>>),
     Done { done: Option<oneshot::Sender<Ended>>, sum: Ended },
 }
@@ -117,6 +121,7 @@ impl Driver {
         config: DhtConfig,
         inbox: mpsc::Receiver<Command>,
         publish: watch::Sender<Arc<DhtStatus>>,
+        moves: watch::Sender<u64>,
     ) -> io::Result<Self> {
         let now = clock::now();
         let saved = config.state.as_deref().and_then(Saved::read);
@@ -138,8 +143,13 @@ impl Driver {
             );
             Ok(Lane::new(socket, node))
         });
+        let lanes = lanes.collect::<io::Result<Vec<_>>>()?;
         Ok(Self {
-            lanes: lanes.collect::<io::Result<_>>()?,
+            own_port: lanes.first().and_then(Lane::port),
+            moves,
+            external: vec![None; lanes.len()],
+            local: local_addresses(),
+            lanes,
             inbox,
             publish,
             state: config.state.filter(|_| !config.read_only),
@@ -200,6 +210,7 @@ impl Driver {
         if now >= self.upkeep_at {
             self.upkeep_at = now + UPKEEP;
             self.give_up_unwanted();
+            self.look_after_our_address(now);
             self.look_after_the_entrance(now);
             self.tell_status(now);
             if now >= self.save_at {
@@ -233,6 +244,7 @@ impl Driver {
                 });
             }
             Command::Announce { info_hash, port, done } => {
+                self.own_port = Some(port);
                 let job = self.new_job(Wanted::Done { done: Some(done), sum: Ended::default() }, now);
                 self.start(job, Part::Done, |node, now| node.announce(info_hash.into(), port, now));
             }
@@ -246,25 +258,26 @@ impl Driver {
     /// Asks for the peers of an object, and for its list where it has one.
     fn look_up_object(&mut self, asked: Asked, now: Instant) {
         let Asked { object, geometry, finder } = asked;
-        let job = self.new_job(Wanted::Object { geometry, finder, quests: Vec::new() }, now);
+        let job = self.new_job(Wanted::Object { finder, lists: Lists::new(geometry) }, now);
         let info_hash = InfoHash::from(object);
         self.start(job, Part::Peers, |node, now| node.find_peers(info_hash.into(), Urgency::Now, now));
         if listed_states(geometry.length()).is_none() {
             return;
         }
-        for (target, salt, signed) in self.heads(&object) {
-            self.start(job, Part::Head { signed }, |node, now| {
+        for (target, salt, key) in self.heads(&object) {
+            self.start(job, Part::Head(key), |node, now| {
                 node.find_item(target, salt.clone(), Urgency::Now, now)
             });
         }
     }
 
     /// Where heads of an object's list are: under the key that everybody can derive, and under those of publishers.
-    fn heads(&self, object: &Sha256) -> Vec<(Id, Vec<u8>, bool)> {
+    fn heads(&self, object: &Sha256) -> Vec<(Id, Vec<u8>, Key)> {
         let own = Signer::from_seed(&list_seed(object)).map(|signer| signer.target(b""));
         let salt = object.as_bytes().to_vec();
-        let signed = self.publishers.iter().map(|key| (mutable_target(key, &salt), salt.clone(), true));
-        own.into_iter().map(|target| (target, Vec::new(), false)).chain(signed).collect()
+        let signed = self.publishers.iter().enumerate();
+        let signed = signed.map(|(at, key)| (mutable_target(key, &salt), salt.clone(), Key::Publisher(at)));
+        own.into_iter().map(|target| (target, Vec::new(), Key::Derived)).chain(signed).collect()
     }
 
     fn new_job(&mut self, want: Wanted, now: Instant) -> u64 {
@@ -298,7 +311,7 @@ impl Driver {
             Event::Peers { look_up, peers } => {
                 let job = self.purposes.get(&(lane, look_up)).and_then(|purpose| self.jobs.get(&purpose.job));
                 if let Some(job) = job {
-                    hand_on_peers(job, peers);
+                    hand_on_peers(job, self.others(lane, peers));
                 }
             }
             Event::Item { look_up, item } => self.handle_item(lane, look_up, &item),
@@ -306,29 +319,34 @@ impl Driver {
         }
     }
 
+    /// Those of these peers that are not ourselves, as far as we know who we are.
+    fn others(&self, lane: usize, mut peers: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let ip = self.external.get(lane).copied().flatten();
+        let own = ip.zip(self.own_port).map(SocketAddr::from);
+        peers.retain(|peer| Some(*peer) != own);
+        peers
+    }
+
     fn handle_item(&mut self, lane: usize, look_up: LookUp, item: &OwnedItem) {
         let Some(Purpose { job, part }) = self.purposes.get(&(lane, look_up)).copied() else { return };
-        let Some(Job { want: Wanted::Object { geometry, finder, quests }, .. }) = self.jobs.get_mut(&job)
-        else {
+        let Some(Job { want: Wanted::Object { finder, lists }, .. }) = self.jobs.get_mut(&job) else {
             return;
         };
         match part {
-            Part::Head { signed } => match read_head(item.value(), *geometry, signed) {
+            // One without a number is immutable, and no head.
+            Part::Head(key) => match lists.handle_head(key, item.seq().unwrap_or_default(), item.value()) {
                 Ok(Step::List(list)) => {
-                    finder.tell(Found::List { list, signed });
+                    finder.tell(Found::List { list, signed: key.is_signed() });
                 }
-                Ok(Step::Quest(quest)) if quests.len() < QUESTS => {
-                    quests.push(quest);
-                    let quest = quests.len() - 1;
+                Ok(Step::Quest(quest)) => {
                     (0..CHUNKS_AT_ONCE).for_each(|_| self.ask_next_chunk(lane, job, quest));
                 }
-                Ok(Step::Quest(_)) => {}
+                Ok(Step::Nothing) => {}
                 Err(error) => debug!(%error, "a piece list in the DHT is no list"),
             },
             Part::Chunk { quest, index } => {
-                let Some(quest) = quests.get_mut(quest) else { return };
-                if let Some(list) = quest.handle_chunk(index, item.value()) {
-                    finder.tell(Found::List { list, signed: quest.signed });
+                if let Some((list, key)) = lists.handle_chunk(quest, index, item.value()) {
+                    finder.tell(Found::List { list, signed: key.is_signed() });
                 }
                 // An immutable value has no second version: the next chunk may have its turn.
                 self.lanes[lane].node.cancel(look_up);
@@ -339,8 +357,8 @@ impl Driver {
     }
 
     fn ask_next_chunk(&mut self, lane: usize, job: u64, quest: usize) {
-        let Some(Job { want: Wanted::Object { quests, .. }, .. }) = self.jobs.get_mut(&job) else { return };
-        let Some((index, target)) = quests.get_mut(quest).and_then(Quest::next_chunk) else { return };
+        let Some(Job { want: Wanted::Object { lists, .. }, .. }) = self.jobs.get_mut(&job) else { return };
+        let Some((index, target)) = lists.next_chunk(quest) else { return };
         self.start_on(lane, job, Part::Chunk { quest, index }, &mut |node, now| {
             node.find_item(Id::new(target), Vec::new(), Urgency::Now, now)
         });
@@ -395,6 +413,28 @@ impl Driver {
             }
             wanted
         });
+    }
+
+    /// Learns whether we are somewhere else now: by what the system sends from, and by what others see.
+    ///
+    /// The first is known at once, and says nothing of an address behind a router; so the nodes are asked anew, from
+    /// whom the second comes.
+    fn look_after_our_address(&mut self, now: Instant) {
+        let before = std::mem::replace(&mut self.local, local_addresses());
+        let is_new = self.local.iter().zip(before).any(|(ip, before)| ip.is_some() && *ip != before);
+        if is_new {
+            debug!(addresses = ?self.local, "another network");
+            self.resolve_at = now;
+            self.resolve_pause = FIRST_RESOLVE;
+            self.lanes.iter_mut().for_each(|lane| lane.node.handle_new_network(now));
+        }
+        for (lane, known) in self.lanes.iter().zip(&mut self.external) {
+            let Some(external) = lane.node.status(now).external else { continue };
+            if let Some(before) = known.replace(external).filter(|before| *before != external) {
+                info!(%before, now = %external, "our address changed");
+                self.moves.send_modify(|moves| *moves += 1);
+            }
+        }
     }
 
     /// While no node answers, the names are resolved again and again: the network may come late, or come back.
@@ -487,6 +527,21 @@ impl Driver {
     }
 }
 
+/// The addresses that datagrams to the world would be sent from, of both families; `None` without a way there. Nothing
+/// is sent.
+fn local_addresses() -> [Option<IpAddr>; 2] {
+    // Addresses that nobody has (RFC 5737, RFC 3849) go where all the others go.
+    let somewhere: [(SocketAddr, SocketAddr); 2] = [
+        (([0; 4], 0).into(), ([192, 0, 2, 1], 9).into()),
+        (([0; 16], 0).into(), ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9).into()),
+    ];
+    somewhere.map(|(any, there)| {
+        let socket = std::net::UdpSocket::bind(any).ok()?;
+        socket.connect(there).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    })
+}
+
 /// What both address families came to together.
 const fn add(sum: &mut Ended, more: &Ended) {
     sum.asked += more.asked;
@@ -497,6 +552,9 @@ const fn add(sum: &mut Ended, more: &Ended) {
 }
 
 fn hand_on_peers(job: &Job, peers: Vec<SocketAddr>) {
+    if peers.is_empty() {
+        return;
+    }
     match &job.want {
         Wanted::Object { finder, .. } => {
             for address in peers {

@@ -21,6 +21,7 @@ use crate::digest::{InfoHash, Sha256};
 use crate::pieces::{Geometry, State};
 use crate::store::{Offer, Store, StoreError};
 use crate::swarm::announce::{Candidate, Last, ListOutcome, Outcome, Plan, Schedule, Start, Summary};
+use crate::wire::CHUNK_STATES;
 
 /// How often the store is listed although it told of no change: another process may have changed it, and objects were
 /// used meanwhile. What was announced is written down just as often.
@@ -29,7 +30,8 @@ const LIST_EVERY: Duration = Duration::from_secs(60);
 /// How long a change of the store may wait, so that many changes are one list.
 const LIST_LEAST: Duration = Duration::from_secs(5);
 
-/// How long one announce, or the publishing of one list, may take. A walk among dead nodes takes some ten seconds.
+/// How long one announce may take, and each value of a list that is published. A walk among dead nodes takes some ten
+/// seconds.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// The machine slept, or its clock was set, where the wall clock went so much further than the monotonic one.
@@ -290,7 +292,10 @@ async fn announce(store: Store, dht: Arc<dyn Announce>, start: Start, port: u16)
 /// Publishes the list of an object, `None` where there is none to publish.
 async fn publish(store: Store, dht: &dyn Announce, id: Sha256) -> Option<ListOutcome> {
     let (geometry, states) = in_background("read a piece list", move || store.states(&id)).await??;
-    let published = timeout(CALL_LIMIT, dht.publish(List { id, geometry, states })).await.ok();
+    // The head, and the chunks that it may name.
+    let values = 1 + states.len().div_ceil(CHUNK_STATES);
+    let limit = CALL_LIMIT.saturating_mul(u32::try_from(values).unwrap_or(u32::MAX));
+    let published = timeout(limit, dht.publish(List { id, geometry, states })).await.ok();
     debug!(object = %id, ?published, "published its piece list");
     Some(ListOutcome {
         stored: published.map_or(0, |published| published.stored),

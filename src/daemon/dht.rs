@@ -94,7 +94,7 @@ impl Announce for Mainline {
             let Some(items) = list_items(&list.id, list.geometry.length(), &states, None) else {
                 return Published { stored: 0, datagrams: 0 };
             };
-            let Ended { stored, datagrams, .. } = self.dht.store_list(items).await.unwrap_or_default();
+            let Ended { stored, datagrams, .. } = self.dht.store_list(items).await;
             Published { stored, datagrams }
         })
     }

@@ -4,6 +4,7 @@
 //! handle is bounded in time and in number, and nothing that apt waits for waits for it.
 
 mod driver;
+mod jobs;
 mod lane;
 mod list;
 mod names;

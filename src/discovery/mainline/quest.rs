@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn is_list(step: Result<Step, ListProblem>) -> bool {
-        matches!(step, Ok(Step::List(_)))
+        step.is_ok_and(|step| matches!(step, Step::List(_)))
     }
 
     #[test]

@@ -107,7 +107,6 @@ fn crate_in(network: &[String]) -> mainline::Dht {
     let client = mainline::Dht::builder()
         .bootstrap(network)
         .bind_address(std::net::Ipv4Addr::LOCALHOST)
-        .request_timeout(Duration::from_secs(5))
         .build()
         .unwrap();
     assert!(client.bootstrapped(), "the crate's client found no way in");

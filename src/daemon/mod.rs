@@ -47,7 +47,7 @@ const LISTS_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// A listener.
-    #[error("cannot listen on {address} ({key}): {source}; is another program there, or another aptpeer?")]
+    #[error("cannot listen on {address} ({key}): {source}; {}", remedy(.source))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -86,6 +86,18 @@ pub enum DaemonError {
     /// The mirror client.
     #[error(transparent)]
     Mirror(#[from] MirrorConfigError),
+}
+
+/// What to do about an address that cannot be had.
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => "is another program there, or another aptpeer? `ss -lntup` shows it",
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address: `ip address` shows those it has"
+        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 are for root",
+        _ => "another address may do",
+    }
 }
 
 /// A node that is set up and bound, not yet serving.

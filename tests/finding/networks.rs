@@ -138,7 +138,7 @@ fn within(far: &str) {
     std::fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
     let bound = Command::new("mount").arg("--bind").arg(&hosts).arg("/etc/hosts").status().unwrap();
     assert!(bound.success(), "this mount namespace is ours");
-    let repository = Repository::with(&[Package::new("held", "1", 9_000_000)]);
+    let repository = Repository::with(&["held", "later"].map(|name| Package::new(name, "1", 9_000_000)));
     let mirror = Mirror::start(&repository.root());
     let config = "[network]\nlisten = [\"0.0.0.0:9979\"]\nallow_private_peers = false\n\
                   [dht]\nenabled = true\nbootstrap = [\"entrance.test:9979\"]\n";
@@ -170,6 +170,15 @@ fn within(far: &str) {
     println!("the new address is known {:.1?} after the move", moved.elapsed());
     wait_for_provider(object, SECOND.0);
     println!("what it holds is found there after {:.1?}", moved.elapsed());
+
+    // The network goes, apt gets what it wants, and the network is back.
+    must("link set near0 down");
+    fetch(daemon.proxy(), &url(&mirror, &repository, "later"), || {});
+    must("link set near0 up");
+    must(&format!("route replace default via {}", SECOND.1));
+    let back = Instant::now();
+    wait_for_provider(Sha256::of(&repository.bytes("later")), SECOND.0);
+    println!("what came meanwhile is found {:.1?} after the network is back", back.elapsed());
 }
 
 /// Waits until others find the object at this address.

@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::daemon::watch_signals;
+use super::daemon::until_signal;
 use super::output::{Failure, warn_of};
 use super::{Context, logging};
 use crate::daemon::BootstrapNode;
@@ -35,15 +35,7 @@ pub(super) fn run(arguments: Arguments, context: &mut Context) -> Result<(), Fai
     runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let node = BootstrapNode::new(loaded.settings).map_err(|error| work(&error))?;
-        let signals = watch_signals(shutdown.clone()).map_err(|error| work(&error))?;
-        let (ended, ()) = tokio::join!(
-            async {
-                let ended = node.run(shutdown.clone()).await;
-                shutdown.cancel();
-                ended
-            },
-            signals
-        );
+        let ended = until_signal(shutdown.clone(), node.run(shutdown)).await?;
         ended.map_err(|error| work(&error))
     })
 }

@@ -122,12 +122,7 @@ impl Node {
     /// What stands in the way.
     pub async fn new(settings: Settings, more: Vec<Arc<dyn Discovery>>) -> Result<Self, DaemonError> {
         raise_file_limit();
-        let state = settings.state.path.clone();
-        let claim = match Claim::take(&state) {
-            Ok(Some(claim)) => claim,
-            Ok(None) => return Err(DaemonError::Claimed(state)),
-            Err(source) => return Err(DaemonError::State { path: state, source }),
-        };
+        let claim = Claim::of(&settings.state.path)?;
         let metrics = Metrics::new(clock::now());
         let store = open_store(&settings)?;
         let mut listeners = Listeners::bind(&settings).await?;

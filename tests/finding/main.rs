@@ -6,6 +6,9 @@
 mod support;
 
 mod apt;
+mod half_dead;
 mod lists;
+mod nodes;
 mod publish;
 mod start;
+mod world;

@@ -48,11 +48,29 @@ fn nothing_listens_for_datagrams_where_the_dht_is_off() {
     for off in ["[dht]\nenabled = false\n", "[dht]\nenabled = true\n[privacy]\nlan_only = true\n"] {
         let daemon = Setup::new().with(off).start();
         assert_eq!(daemon.addresses().dht, None);
-        let table = std::fs::read_to_string(format!("/proc/{}/net/udp", daemon.pid())).unwrap();
-        let port = format!(":{:04X} ", daemon.peer().port());
-        assert!(!table.contains(&port), "{table}");
+        assert_eq!(datagram_sockets(daemon.pid()), 0);
         assert!(daemon.stats()["dht"].is_null());
     }
+}
+
+/// How many of a process's sockets are for datagrams.
+fn datagram_sockets(pid: u32) -> usize {
+    let tables =
+        ["udp", "udp6"].map(|table| std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap());
+    let inodes: Vec<&str> = tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(inode).collect();
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let targets = files.filter_map(|file| Some(std::fs::read_link(file.path()).ok()?.to_str()?.to_owned()));
+    targets.filter(|target| inodes.iter().any(|inode| *target == format!("socket:[{inode}]"))).count()
+}
+
+/// The inode of a socket in /proc/net/udp (proc(5)).
+fn inode(line: &str) -> Option<&str> {
+    line.split_whitespace().nth(9)
+}
+
+#[test]
+fn the_count_of_datagram_sockets_sees_those_of_a_node() {
+    assert!(datagram_sockets(Setup::bootstrap().start().pid()) > 0);
 }
 
 #[test]

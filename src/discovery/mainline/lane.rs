@@ -68,6 +68,11 @@ impl Lane {
         }
     }
 
+    /// The port that it is bound to.
+    pub(super) fn port(&self) -> Option<u16> {
+        Some(self.socket.local_addr().ok()?.port())
+    }
+
     pub(super) fn good_nodes(&self, now: Instant) -> usize {
         self.node.status(now).good_nodes
     }

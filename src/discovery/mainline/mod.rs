@@ -4,6 +4,7 @@
 //! handle is bounded in time and in number, and nothing that apt waits for waits for it.
 
 mod driver;
+mod jobs;
 mod lane;
 mod list;
 mod names;
@@ -82,6 +83,7 @@ pub struct DhtStatus {
 pub struct Dht {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Arc<DhtStatus>>,
+    moves: watch::Receiver<u64>,
 }
 
 /// What the driver is asked.
@@ -111,7 +113,8 @@ impl Dht {
     pub fn new(config: DhtConfig) -> io::Result<(Self, Driver)> {
         let (commands, inbox) = mpsc::channel(WAITING);
         let (publish, status) = watch::channel(Arc::default());
-        Ok((Self { commands, status }, Driver::new(config, inbox, publish)?))
+        let (tell_moves, moves) = watch::channel(0);
+        Ok((Self { commands, status, moves }, Driver::new(config, inbox, publish, tell_moves)?))
     }
 
     /// Peers of an info-hash, a few at a time as the network answers; the look-up ends with the stream, or when it is
@@ -136,6 +139,11 @@ impl Dht {
     /// How it stands, at most a second old.
     pub fn status(&self) -> Arc<DhtStatus> {
         self.status.borrow().clone()
+    }
+
+    /// Changes whenever others see us at another address than before: what was announced leads nowhere then.
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.moves.clone()
     }
 
     /// Waits until a node has answered, for at most `limit`; says whether one has.

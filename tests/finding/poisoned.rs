@@ -60,7 +60,7 @@ fn fetch_all(daemon: &Daemon, mirror: &Mirror, repository: &Repository) {
     }
 }
 
-/// Everything that a daemon said above debug, but for what it says of its own course.
+/// Every warning and error that a daemon wrote.
 fn complaints(daemon: &Daemon) -> Vec<String> {
     let log = daemon.log();
     let lines = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""));

@@ -7,7 +7,6 @@ mod support;
 
 mod apt;
 mod half_dead;
-mod lists;
 mod networks;
 mod nodes;
 mod poisoned;

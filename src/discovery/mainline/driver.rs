@@ -83,8 +83,9 @@ impl Driver {
         });
         let lanes = lanes.collect::<io::Result<Vec<_>>>()?;
         let bound = lanes.iter().map(Lane::address).collect::<io::Result<Vec<_>>>()?;
+        let before = own.map(|saved| saved.external.clone()).unwrap_or_default();
         Ok(Self {
-            whereabouts: Whereabouts::new(moves, bound, local_addresses()),
+            whereabouts: Whereabouts::new(moves, bound, local_addresses(), before),
             lanes,
             inbox,
             publish,
@@ -278,7 +279,7 @@ impl Driver {
         if nodes.is_empty() {
             return;
         }
-        if let Err(error) = (Saved { id, nodes }).write(folder) {
+        if let Err(error) = (Saved { id, nodes, external: self.whereabouts.to_remember() }).write(folder) {
             warn!(folder = %folder.display(), %error, "the DHT's nodes cannot be saved (state.path)");
         }
     }

@@ -19,6 +19,8 @@ pub(super) struct Whereabouts {
     bound: Vec<SocketAddr>,
     /// The last address of each lane as others see it.
     external: Vec<Option<IpAddr>>,
+    /// Those of the last run, by which we are still announced.
+    remembered: Vec<IpAddr>,
     local: Local,
     /// The same, but what was known is kept while there is no network.
     last_local: Local,
@@ -26,12 +28,18 @@ pub(super) struct Whereabouts {
 
 impl Whereabouts {
     /// Lanes that are bound to these, on a machine that has these addresses.
-    pub(super) fn new(moves: watch::Sender<u64>, bound: Vec<SocketAddr>, local: Local) -> Self {
+    pub(super) fn new(
+        moves: watch::Sender<u64>,
+        bound: Vec<SocketAddr>,
+        local: Local,
+        remembered: Vec<IpAddr>,
+    ) -> Self {
         Self {
             moves,
             port: bound.first().map(SocketAddr::port),
             external: vec![None; bound.len()],
             bound,
+            remembered,
             local,
             last_local: local,
         }
@@ -70,10 +78,19 @@ impl Whereabouts {
         is_new
     }
 
+    /// The addresses by which others see us, as far as they are known; those of the last run where they are not.
+    pub(super) fn to_remember(&self) -> Vec<IpAddr> {
+        let now: Vec<IpAddr> = self.external.iter().flatten().copied().collect();
+        let missing = self.remembered.iter().filter(|old| now.iter().all(|ip| ip.is_ipv4() != old.is_ipv4()));
+        now.iter().chain(missing).copied().collect()
+    }
+
     /// Others see this lane at this address now.
     pub(super) fn note_external(&mut self, lane: usize, external: IpAddr) {
         let Some(known) = self.external.get_mut(lane) else { return };
-        if let Some(before) = known.replace(external).filter(|before| *before != external) {
+        let same_family = |ip: &&IpAddr| ip.is_ipv4() == external.is_ipv4();
+        let before = known.replace(external).or_else(|| self.remembered.iter().find(same_family).copied());
+        if let Some(before) = before.filter(|before| *before != external) {
             info!(%before, now = %external, "our address changed");
             self.moves.send_modify(|moves| *moves += 1);
         }
@@ -104,7 +121,7 @@ mod tests {
 
     fn at(local: Local) -> (Whereabouts, watch::Receiver<u64>) {
         let (moves, told) = watch::channel(0);
-        (Whereabouts::new(moves, vec![([0; 4], 9979).into()], local), told)
+        (Whereabouts::new(moves, vec![([0; 4], 9979).into()], local, Vec::new()), told)
     }
 
     #[test]
@@ -130,6 +147,19 @@ mod tests {
         assert_eq!(*moves.borrow(), 0, "to be seen at all is none");
         we.note_external(0, ip(2));
         assert_eq!(*moves.borrow(), 1);
+    }
+
+    #[test]
+    fn to_start_elsewhere_is_a_move() {
+        for (last, wanted) in [(ip(1), 0), (ip(2), 1), ([9; 16].into(), 0)] {
+            let (moves, told) = watch::channel(0);
+            let bound = vec![([0; 4], 9979).into()];
+            let mut we = Whereabouts::new(moves, bound, [None; 2], vec![last]);
+            assert_eq!(we.to_remember(), [last]);
+            we.note_external(0, ip(1));
+            assert_eq!(*told.borrow(), wanted, "{last}");
+            assert_eq!(we.to_remember()[0], ip(1));
+        }
     }
 
     #[test]

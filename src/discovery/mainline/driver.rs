@@ -239,6 +239,7 @@ impl Driver {
             told.datagrams[0] += lane.received;
             told.datagrams[1] += lane.sent;
             told.datagrams[2] += status.rubbish;
+            told.datagrams[3] += status.refused;
         }
         told.waiting_for = self.waiting_for(told.good_nodes);
         self.metrics.set_routing_table_size(told.good_nodes);

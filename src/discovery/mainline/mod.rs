@@ -75,8 +75,8 @@ pub struct DhtStatus {
     pub waiting_for: Option<String>,
     /// Peers, info-hashes and values that are kept for others.
     pub stored: Counts,
-    /// Datagrams received and sent, and those received that nobody could read.
-    pub datagrams: [u64; 3],
+    /// Datagrams received and sent; of those received, the ones that nobody could read and the ones that were too many.
+    pub datagrams: [u64; 4],
 }
 
 /// A handle to the DHT. Clones share it. It works while [`Driver::run`] runs.

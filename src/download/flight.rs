@@ -22,7 +22,7 @@ use crate::clock;
 use crate::digest::Sha256;
 use crate::discovery::{Found, Provider};
 use crate::metrics::{Source, VerificationFailure};
-use crate::peer::{ListAnswer, PeerError};
+use crate::peer::{ListAnswer, ListTag, News, PeerError};
 use crate::pieces::{ChainWalk, Geometry, PieceIndex, State};
 use crate::store::StoreError;
 use crate::swarm::{Download, Fact, FetchId, Order, Outcome, PeerFault, PeerKind, Prefer, SourceId, Walker};
@@ -60,6 +60,8 @@ pub(super) struct Flight {
     machine: Download,
     canvas: Arc<Canvas>,
     peers: HashMap<SourceId, SocketAddr>,
+    /// The lists that holders of a part told last.
+    tags: HashMap<SourceId, ListTag>,
     admission: Admission,
     /// `None` before a look-up is due and after its end.
     findings: Option<Findings>,
@@ -104,6 +106,7 @@ impl Flight {
             machine,
             canvas,
             peers: HashMap::new(),
+            tags: HashMap::new(),
             admission: Admission::default(),
             findings: None,
             looked_up: false,
@@ -294,7 +297,11 @@ impl Flight {
     async fn carry_out(&mut self) {
         while let Some(order) = self.machine.poll_order() {
             match order {
-                Order::AskList(source) => self.ask_list(source),
+                Order::AskList(source) => self.ask_list(source, None),
+                Order::AwaitNews(source, wait) => {
+                    let than = self.tags.get(&source).cloned();
+                    self.ask_list(source, Some(News { than, wait }));
+                }
                 Order::FetchPiece { fetch, source, piece, start, expected, .. } => {
                     let Some(peer) = self.peers.get(&source).copied() else { continue };
                     let licence = Licence::default();
@@ -338,12 +345,12 @@ impl Flight {
         }
     }
 
-    fn ask_list(&mut self, source: SourceId) {
+    fn ask_list(&mut self, source: SourceId, news: Option<News>) {
         let Some(peer) = self.peers.get(&source).copied() else { return };
         let (client, canvas) = (self.context.peers.clone(), self.canvas.clone());
         self.lists.spawn(async move {
             let id = canvas.assembly().id();
-            (source, client.list(peer, id, canvas.geometry()).await)
+            (source, client.list(peer, id, canvas.geometry(), news).await)
         });
     }
 
@@ -482,7 +489,14 @@ impl Flight {
     fn handle_list(&mut self, source: SourceId, answer: Result<ListAnswer, PeerError>) {
         let now = clock::now();
         match answer {
-            Ok(ListAnswer::List(list, have)) => self.machine.handle_list(source, list, have, now),
+            Ok(ListAnswer::List { list, have, tag }) => {
+                match tag {
+                    Some(tag) => drop(self.tags.insert(source, tag)),
+                    None => drop(self.tags.remove(&source)),
+                }
+                self.machine.handle_list(source, list, have, now);
+            }
+            Ok(ListAnswer::NoNews) => self.machine.handle_no_news(source),
             Ok(ListAnswer::None) => self.machine.handle_no_list(source, now),
             Err(PeerError::NotHeld) => self.machine.handle_not_held(source),
             Err(PeerError::Fault { fault, detail }) => {

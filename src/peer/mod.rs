@@ -7,6 +7,6 @@ mod part;
 mod server;
 mod visitor;
 
-pub use client::{ListAnswer, PeerBody, PeerClient, PeerError};
+pub use client::{ListAnswer, ListTag, News, PeerBody, PeerClient, PeerError};
 pub use part::{Held, NoParts, Part, Parts};
 pub use server::{PeerSite, PeerSiteConfig};

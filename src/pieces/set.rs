@@ -48,6 +48,11 @@ impl PieceSet {
         self.held.get(index as usize).copied().unwrap_or(false)
     }
 
+    /// How many pieces are in the set.
+    pub fn count(&self) -> usize {
+        self.held.iter().filter(|held| **held).count()
+    }
+
     /// Whether every piece of `other` is in the set.
     pub fn includes(&self, other: &Self) -> bool {
         (0..).zip(&other.held).all(|(index, held)| !held || self.contains(index))

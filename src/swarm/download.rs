@@ -167,11 +167,15 @@ impl Download {
         if peer.holding == Holding::Gone {
             return;
         }
-        let grown_at = match &peer.holding {
-            Holding::Pieces { have: before, grown_at, .. } if *before == have => *grown_at,
-            _ => now,
+        peer.awaited_since = None;
+        let grown = peer.growth.note(have.count(), now);
+        peer.holding = match &peer.holding {
+            Holding::Suspended { .. } => Holding::Suspended { have },
+            Holding::Pieces { asked_at, grown_at, .. } => {
+                Holding::Pieces { have, asked_at: *asked_at, grown_at: if grown { now } else { *grown_at } }
+            }
+            Holding::Asked { .. } | Holding::Gone => Holding::Pieces { have, asked_at: now, grown_at: now },
         };
-        peer.holding = Holding::Pieces { have, asked_at: now, grown_at };
         let (kind, group) = (peer.kind, peer.group);
         self.claims.put(source, kind, group, list);
         self.revision += 1;
@@ -179,11 +183,22 @@ impl Download {
         self.check_camp_against_walk();
     }
 
+    /// The peer has nothing new to tell of the object.
+    pub fn handle_no_news(&mut self, source: SourceId) {
+        if let Some(peer) = self.peers.get_mut(source.0 as usize) {
+            peer.awaited_since = None;
+            peer.growth.fresh = false;
+        }
+    }
+
     /// The peer has no list of the object. It may be a plain file server: it is asked for pieces under the lists of
     /// others.
     pub fn handle_no_list(&mut self, source: SourceId, now: Instant) {
         let all = PieceSet::all(self.geometry().pieces());
-        if let Some(peer) = self.peers.get_mut(source.0 as usize)
+        if self.peers.get_mut(source.0 as usize).is_some_and(|peer| peer.awaited_since.take().is_some()) {
+            // It had one: its own download has come to nothing.
+            self.handle_not_held(source);
+        } else if let Some(peer) = self.peers.get_mut(source.0 as usize)
             && matches!(peer.holding, Holding::Asked { .. })
         {
             peer.holding = Holding::Pieces { have: all, asked_at: now, grown_at: now };
@@ -466,8 +481,8 @@ impl Download {
         });
     }
 
-    pub(super) fn order_list(&mut self, source: SourceId) {
-        self.orders.push_back(Order::AskList(source));
+    pub(super) fn order_news(&mut self, source: SourceId) {
+        self.orders.push_back(Order::AwaitNews(source, pace::NEWS));
     }
 
     pub(super) fn note(&mut self, fact: Fact) {
@@ -531,13 +546,19 @@ impl Download {
             self.handle_piece_failure(fetch, fault);
         }
         let hollow = |peer: &Peer| match &peer.holding {
-            Holding::Pieces { have, grown_at, .. } => !have.is_all() && overdue(*grown_at, pace::GROWING),
+            Holding::Pieces { have, grown_at, .. } => {
+                let limit = if have.count() == 0 { pace::EMPTY } else { pace::GROWING };
+                !have.is_all() && overdue(*grown_at, limit)
+            }
             _ => false,
         };
         let hollow: Vec<_> = self.peers.iter().filter(|peer| hollow(peer)).map(|peer| peer.id).collect();
         hollow.into_iter().for_each(|source| self.handle_not_held(source));
-        let silent =
-            |peer: &Peer| matches!(peer.holding, Holding::Asked { since } if overdue(since, pace::STALL));
+        let silent = |peer: &Peer| {
+            let unanswered = |since: Instant| overdue(since, pace::NEWS + pace::STALL);
+            matches!(peer.holding, Holding::Asked { since } if overdue(since, pace::STALL))
+                || (peer.is_alive() && peer.awaited_since.is_some_and(unanswered))
+        };
         let silent: Vec<_> = self.peers.iter().filter(|peer| silent(peer)).map(|peer| peer.id).collect();
         for source in silent {
             self.handle_list_failure(source, PeerFault::Silent);

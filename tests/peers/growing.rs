@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The package of twelve pieces, at one daemon that has begun to download it.
 struct Growing {
     daemon: Daemon,
-    _mirror: Mirror,
+    mirror: Mirror,
     object: Vec<u8>,
     id: Sha256,
     apt: Wire,
@@ -41,7 +41,7 @@ impl Growing {
         apt.ask("GET", &url(&mirror, repository, "twelve"), &[]);
         let object = repository.bytes("twelve");
         let id = Sha256::of(&object);
-        Self { daemon, _mirror: mirror, object, id, apt }
+        Self { daemon, mirror, object, id, apt }
     }
 
     fn address(&self) -> SocketAddr {
@@ -191,4 +191,62 @@ fn a_daemon_that_stops_keeps_nobody_waiting() {
     assert!(started.elapsed() < Duration::from_secs(10));
     drop(growing.apt);
     growing.daemon.wait();
+}
+
+/// Three daemons want the same at about the same time, and the mirror is slow: it gives each byte about once, and all are
+/// through about when the first is.
+#[test]
+fn downloaders_of_the_same_object_feed_each_other() {
+    let repository = repository();
+    let mirror = Mirror::start(&repository.root());
+    mirror.script(Rule::new("*twelve*", Fault::Rate(8_000_000)));
+    let offload = || Setup::new().with("[transfer]\nprefer = \"offload\"\n");
+    let first = offload().start();
+    let second = offload().peer(first.peer()).start();
+    let third = offload().peer(second.peer()).peer(first.peer()).start();
+    let daemons = [first, second, third];
+    daemons.iter().for_each(|daemon| learn(daemon.proxy(), &mirror));
+    let (object, url) = (repository.bytes("twelve"), url(&mirror, &repository, "twelve"));
+    let leading = |daemon: &Daemon| {
+        let list = request(daemon.peer(), "GET", &format!("/hash/{}/pieces", Sha256::of(&object)), &[]);
+        list.text().contains("\"have\":\"0\"").then_some(())
+    };
+    let fetch = |daemon: &Daemon| {
+        let fetched = crate::world::fetch(daemon.proxy(), &url, &[]);
+        assert!(fetched.body == object, "{}", fetched.head.head);
+        Instant::now()
+    };
+    let ends: Vec<Instant> = std::thread::scope(|scope| {
+        let leader = scope.spawn(|| fetch(&daemons[0]));
+        assert!(wait_for(LIMIT, || leading(&daemons[0])).is_some());
+        let followers: Vec<_> = daemons[1..].iter().map(|daemon| scope.spawn(|| fetch(daemon))).collect();
+        [leader].into_iter().chain(followers).map(|one| one.join().unwrap()).collect()
+    });
+    let sent = mirror.bytes("*twelve*");
+    let later = [1, 2].map(|follower: usize| ends[follower].saturating_duration_since(ends[0]));
+    println!("the mirror sent {sent} of {} bytes, the followers were {later:?} later", object.len());
+    assert!(sent <= object.len() as u64 * 11 / 10, "the mirror sent {sent} of {} bytes", object.len());
+    assert!(later.iter().all(|later| *later < Duration::from_secs(3)), "{later:?}");
+}
+
+/// Whoever knows what the mirror gives leaves it to a neighbour that is ahead and gets as much, also where speed is
+/// preferred.
+#[test]
+fn a_follower_that_loses_nothing_spares_themirror() {
+    let repository = repository();
+    let mirror = Mirror::start(&repository.root());
+    mirror.script(Rule::new("*/pool/*", Fault::Rate(8_000_000)));
+    let leader = Daemon::start();
+    let follower = Setup::new().peer(leader.peer()).start();
+    let three = url(&mirror, &repository, "three");
+    learn(follower.proxy(), &mirror);
+    assert!(crate::world::fetch(follower.proxy(), &three, &[]).body == repository.bytes("three"));
+    let mut leading = Growing::behind(leader, mirror, &repository);
+    leading.wait_for_have("0-2");
+    let twelve = url(&leading.mirror, &repository, "twelve");
+    assert!(crate::world::fetch(follower.proxy(), &twelve, &[]).body == leading.object);
+    assert!(leading.apt.response().unwrap().body == leading.object);
+    let sent = leading.mirror.bytes("*twelve*");
+    println!("the mirror sent {sent} of {} bytes", leading.object.len());
+    assert!(sent <= leading.object.len() as u64 * 11 / 10, "{sent} of {}", leading.object.len());
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod following;
 mod found;
 mod random;
 mod seeding;

@@ -70,6 +70,10 @@ pub(crate) struct Behaviour {
     pub(crate) empty_handed: bool,
     /// Stops in the middle of this piece.
     pub(crate) stalls_at: Option<PieceIndex>,
+    /// It is still downloading: so many bytes it had when we began, and so many come a second.
+    pub(crate) grows: Option<(f64, f64)>,
+    /// It answers questions for news at once, whether it has any or not.
+    pub(crate) impatient: bool,
     /// A look-up finds it after this time; it is known from the start otherwise.
     pub(crate) found_after: Option<Duration>,
 }
@@ -91,6 +95,8 @@ pub(crate) fn mirror(rate: f64) -> Behaviour {
         hollow: false,
         empty_handed: false,
         stalls_at: None,
+        grows: None,
+        impatient: false,
         found_after: None,
     }
 }
@@ -116,6 +122,8 @@ pub(crate) fn stranger(network: u8, rate: f64) -> Behaviour {
 #[derive(Debug, Clone, Copy)]
 enum Event {
     ListArrives(SourceId),
+    /// It has no more than so many pieces, and says so.
+    NoNews(SourceId),
     ListFails(SourceId),
     PieceBytes(FetchId, u64, bool),
     PieceFails(FetchId),
@@ -164,6 +172,10 @@ pub(crate) struct World {
     /// Some of them, or of the states told with them, were not the object's.
     pub(crate) offered_wrong: bool,
     revision: Option<u64>,
+    /// How many pieces each source told that it has.
+    told: Vec<u32>,
+    /// How often a source was asked for news.
+    pub(crate) questions: u32,
 }
 
 const SLICE: u64 = PIECE_LENGTH / 16;
@@ -184,6 +196,7 @@ impl World {
         }
         let sources: Vec<_> = all.iter().filter(|source| source.kind.is_some()).cloned().collect();
         let count = geometry.pieces() as usize;
+        let told = vec![0; sources.len()];
         let mut world = Self {
             geometry,
             now: start,
@@ -208,6 +221,8 @@ impl World {
             offered: PieceSet::none(geometry.pieces()),
             offered_wrong: false,
             revision: None,
+            told,
+            questions: 0,
         };
         for index in 0..world.sources.len() {
             match world.sources[index].found_after {
@@ -216,6 +231,12 @@ impl World {
             }
         }
         world
+    }
+
+    /// The mirror's rate is known from before.
+    pub(crate) fn mirror_known(mut self, rate: f64) -> Self {
+        self.machine.add_mirror(Some(rate));
+        self
     }
 
     /// A look-up will find the list over these variants.
@@ -302,6 +323,22 @@ impl World {
                         _ => self.at(later, Event::ListArrives(id)),
                     }
                 }
+                Order::AwaitNews(id, wait) => {
+                    self.questions += 1;
+                    let who = self.source(id);
+                    let source = self.sources[who].clone();
+                    let arrives = self.now + source.latency;
+                    // Told before: what it had when it answered last.
+                    let told = self.told[who];
+                    let limit = if source.impatient { self.now } else { self.now + wait };
+                    match self.grown_beyond(&source, told) {
+                        Some(at) if at <= limit => {
+                            self.at(at.max(self.now) + source.latency, Event::ListArrives(id));
+                        }
+                        _ if source.impatient => self.at(arrives, Event::ListArrives(id)),
+                        _ => self.at(arrives + wait, Event::NoNews(id)),
+                    }
+                }
                 Order::FetchPiece { fetch, source, piece, range, start, expected } => {
                     let who = self.source(source);
                     let source = self.sources[who].clone();
@@ -353,6 +390,23 @@ impl World {
         }
     }
 
+    /// How many pieces a source has by now that is still downloading.
+    fn grown(&self, source: &Behaviour) -> u32 {
+        let Some((before, rate)) = source.grows else { return self.geometry.pieces() };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let bytes = (before + rate * self.elapsed().as_secs_f64()) as u64;
+        (0..self.geometry.pieces()).take_while(|piece| self.geometry.range(*piece).end <= bytes).count()
+            as u32
+    }
+
+    /// When it has more than so many.
+    #[allow(clippy::cast_precision_loss)]
+    fn grown_beyond(&self, source: &Behaviour, count: u32) -> Option<Instant> {
+        let (before, rate) = source.grows?;
+        let wanted = self.geometry.range(count.min(self.geometry.last())).end as f64 + 1.0;
+        (rate > 0.0).then(|| self.start + Duration::from_secs_f64(((wanted - before) / rate).max(0.0)))
+    }
+
     fn behaviour(&self, who: usize) -> Behaviour {
         self.sources.get(who).cloned().unwrap_or_else(|| self.mirror.clone().unwrap())
     }
@@ -368,13 +422,23 @@ impl World {
             Event::ListArrives(id) => match self.sources[self.source(id)].list {
                 None => self.machine.handle_no_list(id, self.now),
                 Some(variant) => {
+                    let who = self.source(id);
                     let list = list(self.geometry, variant);
                     let pieces = self.geometry.pieces();
+                    if self.sources[who].grows.is_some() {
+                        let count = self.grown(&self.sources[who]);
+                        self.told[who] = count;
+                        let have = PieceSet::from_ranges(pieces, (count > 0).then(|| 0..=count - 1));
+                        let known = (1..).zip(list.inner()).map(|(at, state)| state.filter(|_| at <= count));
+                        let list = PieceList::new(self.geometry, known.collect()).unwrap();
+                        return self.machine.handle_list(id, list, have, self.now);
+                    }
                     let hollow = self.sources[self.source(id)].hollow;
                     let have = if hollow { PieceSet::none(pieces) } else { PieceSet::all(pieces) };
                     self.machine.handle_list(id, list, have, self.now);
                 }
             },
+            Event::NoNews(id) => self.machine.handle_no_news(id),
             Event::ListFails(id) => self.machine.handle_list_failure(id, PeerFault::Unreachable),
             Event::PieceFails(fetch) => {
                 self.pieces.remove(&fetch);

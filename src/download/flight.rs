@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -23,7 +23,7 @@ use crate::digest::Sha256;
 use crate::discovery::{Found, Provider};
 use crate::metrics::{Source, VerificationFailure};
 use crate::peer::{ListAnswer, ListTag, News, PeerError};
-use crate::pieces::{ChainWalk, Geometry, PieceIndex, State};
+use crate::pieces::{ChainWalk, Geometry, Kept, PieceIndex, State};
 use crate::store::StoreError;
 use crate::swarm::{Download, Fact, FetchId, Order, Outcome, PeerFault, PeerKind, Prefer, SourceId, Walker};
 
@@ -36,6 +36,10 @@ const REFUSED: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// How long a download goes on when nobody reads it any more: apt comes back within seconds where it was cut off.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// How often it is written down what a download has: so much is lost at most when the process is killed. The bytes must be on
+/// disk before, which they will have to be in the end anyway.
+const CHECKPOINT: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// What a flight shares with those who read it.
 #[derive(Debug)]
@@ -71,6 +75,10 @@ pub(super) struct Flight {
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     lists: JoinSet<(SourceId, Result<ListAnswer, PeerError>)>,
+    /// Checkpoints being written, one at a time.
+    saving: JoinSet<Result<(), StoreError>>,
+    saved_at: Instant,
+    saved: u64,
     tally: Tally,
     began: Instant,
     /// Up to which of the machine's revisions peers know what they may have.
@@ -115,22 +123,41 @@ impl Flight {
             events,
             inbox,
             lists: JoinSet::new(),
+            saving: JoinSet::new(),
+            saved_at: now,
+            saved: 0,
             tally: Tally::default(),
             began: now,
             shown: None,
             last_modified: None,
             why: None,
         };
+        flight.resume();
         for provider in flight.context.providers(&id) {
             flight.add_known(provider, now);
         }
         flight
     }
 
+    /// Goes on from what an earlier download has left.
+    fn resume(&mut self) {
+        let kept = self.canvas.assembly().resumed();
+        if kept.is_empty() {
+            return;
+        }
+        self.machine.resume(&kept);
+        let geometry = self.canvas.geometry();
+        let length = |kept: &Kept| geometry.range(kept.piece).end - geometry.range(kept.piece).start;
+        let bytes = kept.iter().map(length).sum();
+        self.context.metrics.bytes_resumed(bytes);
+        info!(object = %self.shared.want.id, name = self.shared.want.name, bytes, "going on with a download");
+    }
+
     /// Downloads until the end, whichever it is.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let _active = self.context.metrics.download_started();
         let mut unread_since: Option<Instant> = None;
+        let canvas = self.canvas.clone();
         loop {
             // Counted in the canvas, so that a write is never missed that its task could not report.
             while self.machine.taints() < self.canvas.taints() {
@@ -142,6 +169,7 @@ impl Flight {
             self.show_held();
             self.carry_out().await;
             self.publish_progress(Stage::Running);
+            self.checkpoint_if_due();
             if self.machine.outcome() != Outcome::Running || self.why.is_some() {
                 break;
             }
@@ -162,6 +190,8 @@ impl Flight {
                 }
                 Some(Ok((source, answer))) = self.lists.join_next() => self.handle_list(source, answer),
                 Some(_) = self.tasks.join_next() => {}
+                Some(saved) = self.saving.join_next() => note_saved(self.shared.want.id, saved),
+                piece = canvas.next_damaged() => self.handle_damaged(piece),
                 found = next_finding(&mut self.findings) => self.handle_found(found),
                 () = tokio::time::sleep_until(deadline.into()) => {}
             }
@@ -171,6 +201,34 @@ impl Flight {
             }
         }
         self.end().await;
+    }
+
+    /// A piece that an earlier download has left is not what it was.
+    fn handle_damaged(&mut self, piece: PieceIndex) {
+        warn!(object = %self.shared.want.id, piece, "a piece of a broken off download is damaged on disk");
+        self.context.metrics.verification_failed(VerificationFailure::Stored);
+        self.machine.handle_damaged(piece);
+    }
+
+    /// Writes down what is linked, now and then, beside the work.
+    fn checkpoint_if_due(&mut self) {
+        let (now, revision) = (clock::now(), self.machine.revision());
+        let due = now >= self.saved_at + CHECKPOINT && revision != self.saved;
+        if !due || !self.saving.is_empty() || self.canvas.geometry().pieces() == 1 {
+            return;
+        }
+        (self.saved_at, self.saved) = (now, revision);
+        let (canvas, kept) = (self.canvas.clone(), self.machine.worth_keeping(now));
+        self.saving.spawn_blocking(move || canvas.assembly().checkpoint(&kept));
+    }
+
+    /// Leaves what there is to the next who wants the object.
+    async fn leave(&mut self) {
+        let (canvas, kept) = (self.canvas.clone(), self.machine.worth_keeping(clock::now()));
+        self.saving.spawn_blocking(move || canvas.assembly().leave(&kept));
+        while let Some(saved) = self.saving.join_next().await {
+            note_saved(self.shared.want.id, saved);
+        }
     }
 
     fn deadline(&self, unread_since: Option<Instant>) -> Instant {
@@ -238,6 +296,9 @@ impl Flight {
         self.findings = None;
         self.tasks.shutdown().await;
         self.lists.shutdown().await;
+        while let Some(saved) = self.saving.join_next().await {
+            note_saved(self.shared.want.id, saved);
+        }
         if self.machine.outcome() == Outcome::Closed {
             self.report_end();
             self.show_held();
@@ -251,6 +312,9 @@ impl Flight {
         let why = self.why.take().unwrap_or(DownloadError::NoSource);
         debug!(object = %self.shared.want.id, error = %why, "download given up");
         self.shared.window.close(self.canvas.geometry());
+        if !matches!(why, DownloadError::NoRoom(_)) {
+            self.leave().await;
+        }
         self.publish_progress(Stage::Failed(why));
     }
 
@@ -581,6 +645,14 @@ impl Flight {
     }
 }
 
+fn note_saved(object: Sha256, saved: Result<Result<(), StoreError>, JoinError>) {
+    match saved {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%object, %error, "what there is of a download could not be written down"),
+        Err(error) => warn!(%object, %error, "writing down what there is of a download failed"),
+    }
+}
+
 /// The next finding; never, where nobody looks.
 async fn next_finding(findings: &mut Option<Findings>) -> Option<Found> {
     match findings {
@@ -595,5 +667,5 @@ pub(super) fn canvas(context: &Context, id: Sha256, geometry: Geometry) -> Resul
         Err(StoreError::Full { .. }) => context.store.assemble_in_memory(id, geometry)?,
         other => other?,
     };
-    Ok(Canvas::new(assembly))
+    Ok(Canvas::new(assembly, context.metrics.clone()))
 }

@@ -68,7 +68,7 @@ impl Parts for Downloads {
         let shared = lock(&self.flights).get(id).cloned()?;
         let canvas = shared.window.canvas.get()?.clone();
         let geometry = canvas.geometry();
-        let bytes = Arc::new(move |range| canvas.bytes(range));
+        let bytes = Arc::new(move |range| canvas.is_sound(&range).then(|| canvas.bytes(range)));
         Some(Part::new(*id, geometry, shared.window.held.subscribe(), bytes))
     }
 }

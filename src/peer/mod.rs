@@ -8,5 +8,5 @@ mod server;
 mod visitor;
 
 pub use client::{ListAnswer, ListTag, News, PeerBody, PeerClient, PeerError};
-pub use part::{Held, NoParts, Part, Parts};
+pub use part::{Held, NoParts, Part, Parts, Reading};
 pub use server::{PeerSite, PeerSiteConfig};

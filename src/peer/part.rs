@@ -44,13 +44,17 @@ pub struct Held {
     pub withdrawals: u64,
 }
 
+/// Gives the bytes of a range that is held, without a copy; `None` where they turn out not to be what they were. It may read
+/// the disk, within a multi-thread runtime.
+pub type Reading = Arc<dyn Fn(Range<u64>) -> Option<Bytes> + Send + Sync>;
+
 /// An object that is on its way.
 #[derive(Clone)]
 pub struct Part {
     id: Sha256,
     geometry: Geometry,
     held: watch::Receiver<Arc<Held>>,
-    bytes: Arc<dyn Fn(Range<u64>) -> Bytes + Send + Sync>,
+    bytes: Reading,
 }
 
 /// A piece that was being sent has been taken back.
@@ -59,13 +63,8 @@ pub struct Part {
 pub(super) struct Withdrawn;
 
 impl Part {
-    /// The object `id`; `held` changes as more of it comes, `bytes` gives those of a range that is held, without a copy.
-    pub fn new(
-        id: Sha256,
-        geometry: Geometry,
-        held: watch::Receiver<Arc<Held>>,
-        bytes: Arc<dyn Fn(Range<u64>) -> Bytes + Send + Sync>,
-    ) -> Self {
+    /// The object `id`; `held` changes as more of it comes, `bytes` gives what is held.
+    pub fn new(id: Sha256, geometry: Geometry, held: watch::Receiver<Arc<Held>>, bytes: Reading) -> Self {
         Self { id, geometry, held, bytes }
     }
 
@@ -105,7 +104,7 @@ impl Part {
             if range.is_empty() {
                 return Ok(None);
             }
-            let bytes = (part.bytes)(range.start..range.end.min(range.start + CHUNK));
+            let bytes = (part.bytes)(range.start..range.end.min(range.start + CHUNK)).ok_or(Withdrawn)?;
             // Looked at after the slice was taken: what is in it was right until now.
             if part.held.borrow().withdrawals != withdrawals {
                 return Err(Withdrawn);
@@ -140,7 +139,7 @@ mod tests {
     fn part(pieces: &[u32]) -> (watch::Sender<Arc<Held>>, Part) {
         let (sender, receiver) = watch::channel(held(pieces, 0));
         let bytes =
-            |range: Range<u64>| Bytes::from(vec![7; usize::try_from(range.end - range.start).unwrap()]);
+            |range: Range<u64>| Some(Bytes::from(vec![7; usize::try_from(range.end - range.start).unwrap()]));
         let geometry = Geometry::new(LENGTH).unwrap();
         (sender, Part::new(Sha256::of(b"x"), geometry, receiver, Arc::new(bytes)))
     }

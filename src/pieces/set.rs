@@ -43,6 +43,13 @@ impl PieceSet {
         }
     }
 
+    /// Takes a piece out.
+    pub fn remove(&mut self, index: PieceIndex) {
+        if let Some(held) = self.held.get_mut(index as usize) {
+            *held = false;
+        }
+    }
+
     /// Whether the piece is in the set.
     pub fn contains(&self, index: PieceIndex) -> bool {
         self.held.get(index as usize).copied().unwrap_or(false)

@@ -96,6 +96,8 @@ pub struct Download {
     pub(super) findings_until: Option<Instant>,
     /// Grows with everything that decides what may be given to others.
     pub(super) revision: u64,
+    /// Pieces that an earlier download has left, and that were not given up since.
+    pub(super) resumed: PieceSet,
     outcome: Outcome,
 }
 
@@ -126,6 +128,7 @@ impl Download {
             last_hope: true,
             findings_until: None,
             revision: 0,
+            resumed: PieceSet::none(geometry.pieces()),
             outcome: Outcome::Running,
         };
         if geometry.length() == 0 {
@@ -585,7 +588,10 @@ impl Download {
         let geometry = self.geometry();
         let (prefix, proven) = (self.ledger.prefix(), self.ledger.proven_from());
         for piece in 0..prefix {
-            let vouched = self.by(piece) == Some(By::Mirror) || piece >= proven || self.is_open(piece, now);
+            let vouched = self.by(piece) == Some(By::Mirror)
+                || piece >= proven
+                || self.is_resumed(piece)
+                || self.is_open(piece, now);
             if !vouched {
                 return geometry.range(piece).start;
             }

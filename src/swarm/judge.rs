@@ -54,6 +54,7 @@ impl Download {
         for piece in self.mirror_prefix()..self.ledger.proven_from() {
             let Some(link) = self.ledger.get(piece) else { continue };
             let stands = match self.by(piece) {
+                _ if self.is_resumed(piece) => !self.is_contradicted(piece, &link),
                 Some(By::Listed) => self.is_as_listed(piece, &link),
                 // A walk may have set out from a state of that list.
                 _ => self.is_vouched_for(piece, link.start),
@@ -177,6 +178,7 @@ impl Download {
         for piece in from..to {
             if self.ledger.is_linked(piece) {
                 self.ledger.unlink(piece);
+                self.resumed.remove(piece);
                 self.revision += 1;
                 self.regrets |= self.geometry().range(piece).start < self.released;
                 self.orders.push_back(Order::Reopen(piece));

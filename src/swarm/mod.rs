@@ -8,6 +8,7 @@ mod found;
 mod judge;
 mod order;
 mod pace;
+mod resume;
 mod schedule;
 mod seed;
 mod source;

@@ -11,6 +11,7 @@ mod growing;
 mod lookups;
 mod node;
 mod odd;
+mod resume;
 mod rubbish;
 mod server;
 mod strangers;

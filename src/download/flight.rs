@@ -205,9 +205,14 @@ impl Flight {
 
     /// A piece that an earlier download has left is not what it was.
     fn handle_damaged(&mut self, piece: PieceIndex) {
+        // Several readers may have come upon it.
+        if !self.machine.handle_damaged(piece) {
+            return;
+        }
         warn!(object = %self.shared.want.id, piece, "a piece of a broken off download is damaged on disk");
         self.context.metrics.verification_failed(VerificationFailure::Stored);
-        self.machine.handle_damaged(piece);
+        // Before it is opened for writing: whoever looks at it then sees that it is not released.
+        self.publish_progress(Stage::Running);
     }
 
     /// Writes down what is linked, now and then, beside the work.

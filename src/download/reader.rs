@@ -252,12 +252,16 @@ async fn next_flying(
         if let Some((canvas, released, running)) = ready {
             let chunk = range.start..range.end.min(released).min(range.start + CHUNK);
             if canvas.is_sound(&chunk) {
-                let bytes = canvas.bytes(chunk);
+                let bytes = canvas.bytes(chunk.clone());
                 // Looked at after the slice was taken: what is in it has not changed until now.
                 if canvas.taints() != taints {
                     return Err(DownloadError::Tainted);
                 }
-                return Ok(bytes);
+                // Nor was it found damaged by somebody else, and opened for writing since.
+                if progress.borrow().released >= chunk.end {
+                    return Ok(bytes);
+                }
+                continue;
             }
             if !running {
                 return Err(DownloadError::Damaged);

@@ -32,16 +32,18 @@ impl Download {
         }
     }
 
-    /// A piece of the earlier download is not what it was, and nothing of it was released: it is fetched anew.
-    pub fn handle_damaged(&mut self, piece: PieceIndex) {
-        if !self.resumed.contains(piece) || !self.ledger.is_linked(piece) {
-            return;
+    /// A piece of the earlier download is not what it was, and nobody has read anything of it: it is fetched anew. Says whether
+    /// that is news.
+    pub fn handle_damaged(&mut self, piece: PieceIndex) -> bool {
+        if !self.is_resumed(piece) {
+            return false;
         }
         self.ledger.unlink(piece);
         self.resumed.remove(piece);
         self.revision += 1;
         self.released = self.released.min(self.geometry().range(piece).start);
         self.orders.push_back(Order::Reopen(piece));
+        true
     }
 
     /// Whether the piece is of an earlier download.

@@ -30,6 +30,7 @@ impl Download {
             self.put_link(*piece, *link, if *from_mirror { By::Mirror } else { By::Listed });
             self.resumed.insert(*piece);
         }
+        self.settle();
     }
 
     /// A piece of the earlier download is not what it was, and nobody has read anything of it: it is fetched anew. Says whether

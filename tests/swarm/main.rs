@@ -5,6 +5,7 @@
 mod following;
 mod found;
 mod random;
+mod resume;
 mod seeding;
 mod sources;
 mod world;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use aptpeer::digest::Sha256;
-use aptpeer::pieces::{End, Geometry, PIECE_LENGTH, PieceIndex, PieceList, PieceSet, State};
+use aptpeer::pieces::{End, Geometry, Kept, Link, PIECE_LENGTH, PieceIndex, PieceList, PieceSet, State};
 use aptpeer::swarm::{
     Download, Fact, FetchId, Order, Outcome, PeerFault, PeerKind, Prefer, SourceId, Standing, Walker,
 };
@@ -233,6 +233,26 @@ impl World {
         world
     }
 
+    /// An earlier download has left these pieces, as linked over these variants.
+    pub(crate) fn resumed(
+        mut self,
+        pieces: impl IntoIterator<Item = PieceIndex>,
+        variant: fn(PieceIndex) -> Variant,
+        from_mirror: bool,
+    ) -> Self {
+        let (states, _) = chain(self.geometry, variant);
+        let mut kept = Vec::new();
+        for piece in pieces {
+            let start = piece.checked_sub(1).map_or(State::INITIAL, |before| states[before as usize]);
+            let link = Link { start, end: step(self.geometry, start, piece, variant(piece)) };
+            kept.push(Kept { piece, link, from_mirror });
+            self.file[piece as usize] = Some(variant(piece));
+            self.committed[piece as usize] = true;
+        }
+        self.machine.resume(&kept);
+        self
+    }
+
     /// The mirror's rate is known from before.
     pub(crate) fn mirror_known(mut self, rate: f64) -> Self {
         self.machine.add_mirror(Some(rate));
@@ -276,8 +296,16 @@ impl World {
     }
 
     pub(crate) fn run(&mut self) -> Outcome {
+        self.run_for(Duration::from_secs(u64::from(u32::MAX)))
+    }
+
+    /// Runs until the end, or until this time is over.
+    pub(crate) fn run_for(&mut self, limit: Duration) -> Outcome {
         self.machine.handle_timeout(self.now);
         for _ in 0..200_000 {
+            if self.elapsed() >= limit {
+                return self.machine.outcome();
+            }
             self.observe_offer();
             self.drain();
             self.observe();

@@ -23,7 +23,7 @@ use crate::digest::Sha256;
 use crate::discovery::{Found, Provider};
 use crate::metrics::{Source, VerificationFailure};
 use crate::peer::{ListAnswer, ListTag, News, PeerError};
-use crate::pieces::{ChainWalk, Geometry, Kept, PieceIndex, State};
+use crate::pieces::{ChainWalk, Geometry, Kept, Link, PieceIndex, State};
 use crate::store::StoreError;
 use crate::swarm::{Download, Fact, FetchId, Order, Outcome, PeerFault, PeerKind, Prefer, SourceId, Walker};
 
@@ -93,6 +93,8 @@ struct Running {
     abort: AbortHandle,
     source: Option<SourceId>,
     walk: bool,
+    /// What a fetched piece leads from and to.
+    link: Option<Link>,
 }
 
 impl Flight {
@@ -393,6 +395,7 @@ impl Flight {
                         abort,
                         source: Some(source),
                         walk: false,
+                        link: Some(Link { start, end: expected }),
                     };
                     self.running.insert(fetch, running);
                 }
@@ -401,8 +404,8 @@ impl Flight {
                     if let Some(running) = self.running.remove(&fetch) {
                         running.abort.abort();
                         let committed = self.canvas.revoke(&running.licence, running.pieces.clone());
-                        if committed && !running.walk {
-                            self.give_up_unlinked(running.pieces.start);
+                        if committed && let Some(link) = running.link {
+                            self.give_up_unlinked(running.pieces.start, &link);
                         }
                     }
                 }
@@ -475,7 +478,7 @@ impl Flight {
             Walker::Mirror => None,
             Walker::Peer(source) => Some(source),
         };
-        self.running.insert(fetch, Running { licence, pieces, abort, source, walk: true });
+        self.running.insert(fetch, Running { licence, pieces, abort, source, walk: true, link: None });
     }
 
     fn handle(&mut self, event: Event) {
@@ -544,14 +547,19 @@ impl Flight {
         }
         self.machine.handle_piece_linked(fetch);
         // The machine may have cancelled the fetch a moment ago.
-        self.give_up_unlinked(piece);
+        if let Some(link) = running.link {
+            self.give_up_unlinked(piece, &link);
+        }
     }
 
-    /// Opens a piece again that a fetch has committed and the machine does not know as linked: nobody vouches for its
-    /// bytes, and while it is closed no walk can put others in their place.
-    fn give_up_unlinked(&self, piece: PieceIndex) {
-        if !self.machine.ledger().is_linked(piece) {
-            self.canvas.reopen(piece);
+    /// Opens a piece again that a fetch has committed and the machine does not know as linked so: nobody vouches for its
+    /// bytes, and while it is closed no walk can put others in their place. Where it was linked by other bytes a moment before,
+    /// these are gone.
+    fn give_up_unlinked(&mut self, piece: PieceIndex, committed: &Link) {
+        match self.machine.ledger().get(piece) {
+            Some(link) if link == *committed => {}
+            Some(_) => self.machine.handle_overwritten(piece),
+            None => self.canvas.reopen(piece),
         }
     }
 

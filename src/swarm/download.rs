@@ -276,6 +276,16 @@ impl Download {
         self.facts.push_back(Fact::Tainted);
     }
 
+    /// A linked piece was written over with other bytes, by a fetch that was cancelled too late: it is fetched again.
+    pub fn handle_overwritten(&mut self, piece: PieceIndex) {
+        self.unlink_between(piece, piece + 1);
+        if self.outcome == Outcome::Closed {
+            // It is not closed after all, and the driver, who was just cancelling what is not needed any more, has told nobody.
+            self.outcome = Outcome::Running;
+            self.released = self.released.min(self.geometry().range(piece).start);
+        }
+    }
+
     /// A peer's piece led where it should and is in the object now.
     pub fn handle_piece_linked(&mut self, fetch: FetchId) {
         let Some(Fetch::Piece { source, piece, link, .. }) = self.fetches.remove(&fetch) else { return };

@@ -253,6 +253,13 @@ impl World {
         self
     }
 
+    /// Somebody writes other bytes over a linked piece.
+    pub(crate) fn overwrite(&mut self, piece: PieceIndex, variant: Variant) {
+        self.write(piece, variant);
+        self.committed[piece as usize] = true;
+        self.machine.handle_overwritten(piece);
+    }
+
     /// The mirror's rate is known from before.
     pub(crate) fn mirror_known(mut self, rate: f64) -> Self {
         self.machine.add_mirror(Some(rate));

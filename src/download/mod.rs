@@ -214,6 +214,10 @@ impl Downloads {
                 return Ok(Download::flying(want.id, geometry, progress));
             }
         }
+        // A flight that ended between the two looks has put it into the store by then.
+        if let Some(object) = self.held(&want.id, want.length) {
+            return Ok(Download::held(object));
+        }
         let shared = Arc::new(Shared::new(want, geometry));
         let progress = shared.progress.subscribe();
         let id = shared.want.id;

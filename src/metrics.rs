@@ -126,6 +126,8 @@ struct Series {
     downloads: Family<BySource, Counter>,
     bytes_downloaded: Family<BySource, Counter>,
     bytes_uploaded: Counter,
+    bytes_resumed: Counter,
+    bytes_rehashed: Counter,
     cache_hits: Counter,
     cache_misses: Counter,
     verification_failures: Family<ByReason, Counter>,
@@ -177,6 +179,16 @@ impl Metrics {
                 "Bytes of objects, by where they came from",
             ),
             bytes_uploaded: counter(&mut registry, "bytes_uploaded", "Bytes of objects served to peers"),
+            bytes_resumed: counter(
+                &mut registry,
+                "bytes_resumed",
+                "Bytes of broken off downloads that were not fetched again",
+            ),
+            bytes_rehashed: counter(
+                &mut registry,
+                "bytes_rehashed",
+                "Bytes of broken off downloads that were hashed again before their first use",
+            ),
             cache_hits: counter(
                 &mut registry,
                 "cache_hits",
@@ -260,6 +272,16 @@ impl Metrics {
     /// So many bytes of objects were served to peers.
     pub fn bytes_uploaded(&self, bytes: u64) {
         self.0.bytes_uploaded.inc_by(bytes);
+    }
+
+    /// A download goes on from so many bytes that an earlier one has left.
+    pub fn bytes_resumed(&self, bytes: u64) {
+        self.0.bytes_resumed.inc_by(bytes);
+    }
+
+    /// So many bytes that an earlier download has left were hashed again.
+    pub fn bytes_rehashed(&self, bytes: u64) {
+        self.0.bytes_rehashed.inc_by(bytes);
     }
 
     /// An object that apt asked for was on disk.

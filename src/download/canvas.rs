@@ -1,13 +1,17 @@
 //! The assembly as several fetches write to it: who may still write where, and whether released bytes change.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::metrics::Metrics;
 use crate::pieces::{Geometry, PieceIndex};
-use crate::store::{Assembly, StoreError};
+use crate::store::{Assembly, Check, StoreError};
+use tokio::sync::Notify;
 
 /// Locks for the pieces; a piece's number modulo this names its lock. As many as pieces are ever in flight.
 const STRIPES: usize = 16;
@@ -16,7 +20,6 @@ const STRIPES: usize = 16;
 ///
 /// A piece from a peer is written whole, once it is linked ([`Canvas::commit`]), and then stays; a walk writes as bytes
 /// arrive ([`Canvas::paint`]) and leaves committed pieces alone. A fetch that was cancelled writes nothing any more.
-#[derive(Debug)]
 pub(super) struct Canvas {
     assembly: Assembly,
     stripes: [Mutex<()>; STRIPES],
@@ -24,6 +27,16 @@ pub(super) struct Canvas {
     released: AtomicU64,
     /// How often bytes that had been released were overwritten with others.
     taints: AtomicU32,
+    /// Pieces of an earlier download that turned out damaged and were not given up yet.
+    damaged: Mutex<BTreeSet<PieceIndex>>,
+    damage: Notify,
+    metrics: Metrics,
+}
+
+impl fmt::Debug for Canvas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Canvas").field("assembly", &self.assembly).finish_non_exhaustive()
+    }
 }
 
 /// A fetch's right to write, until it is taken away.
@@ -48,12 +61,20 @@ pub(super) enum Written {
 }
 
 impl Canvas {
-    pub(super) fn new(assembly: Assembly) -> Self {
+    pub(super) fn new(assembly: Assembly, metrics: Metrics) -> Self {
         let pieces = assembly.geometry().pieces();
+        let committed: Vec<_> = (0..pieces).map(|_| AtomicBool::new(false)).collect();
+        assembly
+            .resumed()
+            .iter()
+            .for_each(|kept| committed[kept.piece as usize].store(true, Ordering::Release));
         Self {
             assembly,
             stripes: Default::default(),
-            committed: (0..pieces).map(|_| AtomicBool::new(false)).collect(),
+            committed,
+            damaged: Mutex::default(),
+            damage: Notify::new(),
+            metrics,
             released: AtomicU64::new(0),
             taints: AtomicU32::new(0),
         }
@@ -119,6 +140,52 @@ impl Canvas {
         if let Some(committed) = self.committed.get(piece as usize) {
             committed.store(false, Ordering::Release);
         }
+        self.assembly.renew(piece);
+    }
+
+    /// Whether the bytes of every piece that `range` touches are what was linked. Only a piece of an earlier download is ever
+    /// hashed for that, once; the other tasks of this thread go on meanwhile. Call it within a multi-thread runtime.
+    pub(super) fn is_sound(&self, range: &Range<u64>) -> bool {
+        let last = self.geometry().piece_at(range.end.saturating_sub(1).max(range.start));
+        (self.geometry().piece_at(range.start)..=last).all(|piece| self.is_sound_piece(piece))
+    }
+
+    fn is_sound_piece(&self, piece: PieceIndex) -> bool {
+        if self.assembly.is_checked(piece) {
+            return true;
+        }
+        match tokio::task::block_in_place(|| self.assembly.check(piece)) {
+            Check::Known => true,
+            Check::Rehashed(bytes) => {
+                self.metrics.bytes_rehashed(bytes);
+                true
+            }
+            Check::Damaged => {
+                self.lock_damaged().insert(piece);
+                self.damage.notify_one();
+                false
+            }
+        }
+    }
+
+    /// Whether [`Self::is_sound`] would answer without reading the disk first.
+    pub(super) fn is_checked(&self, offset: u64) -> bool {
+        self.assembly.is_checked(self.geometry().piece_at(offset))
+    }
+
+    fn lock_damaged(&self) -> MutexGuard<'_, BTreeSet<PieceIndex>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a piece has turned out damaged, and says which.
+    pub(super) async fn next_damaged(&self) -> PieceIndex {
+        loop {
+            let piece = self.lock_damaged().pop_first();
+            match piece {
+                Some(piece) => return piece,
+                None => self.damage.notified().await,
+            }
+        }
     }
 
     /// From here on, changing the bytes before `end` is noticed.
@@ -170,7 +237,7 @@ mod tests {
         let path = folder.path().to_owned();
         let store = Store::open(StoreConfig { path, max_size: 1 << 30, min_free_space: 0 }).unwrap();
         let assembly = store.assemble(Sha256::of(b"right"), Geometry::new(5).unwrap()).unwrap();
-        let canvas = Canvas::new(assembly);
+        let canvas = Canvas::new(assembly, Metrics::new(crate::clock::now()));
         let (early, late, walk) = (Licence::default(), Licence::default(), Licence::default());
         assert_eq!(canvas.commit(0, b"wrong", &early).unwrap(), Written::Done);
         assert!(canvas.revoke(&early, 0..1), "it is there, and nobody vouches for it");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -16,13 +16,14 @@ use super::canvas::{Canvas, Licence};
 use super::fetch::{Event, PieceFetch, Stream, Timing, WalkFetch};
 use super::findings::Findings;
 use super::origin;
+use super::seeding::Window;
 use super::{Context, DownloadError, Progress, Stage, Tally, Want};
 use crate::clock;
 use crate::digest::Sha256;
 use crate::discovery::{Found, Provider};
 use crate::metrics::{Source, VerificationFailure};
-use crate::peer::{ListAnswer, PeerError};
-use crate::pieces::{ChainWalk, Geometry, PieceIndex, State};
+use crate::peer::{ListAnswer, ListTag, News, PeerError};
+use crate::pieces::{ChainWalk, Geometry, Kept, Link, PieceIndex, State};
 use crate::store::StoreError;
 use crate::swarm::{Download, Fact, FetchId, Order, Outcome, PeerFault, PeerKind, Prefer, SourceId, Walker};
 
@@ -36,16 +37,22 @@ const REFUSED: std::time::Duration = std::time::Duration::from_secs(3);
 /// How long a download goes on when nobody reads it any more: apt comes back within seconds where it was cut off.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(20);
 
+/// How often it is written down what a download has: so much is lost at most when the process is killed. The bytes must be on
+/// disk before, which they will have to be in the end anyway.
+const CHECKPOINT: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// What a flight shares with those who read it.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) want: Want,
     pub(super) progress: watch::Sender<Progress>,
+    pub(super) window: Window,
 }
 
 impl Shared {
-    pub(super) fn new(want: Want) -> Self {
-        Self { want, progress: watch::Sender::new(Progress::default()) }
+    pub(super) fn new(want: Want, geometry: Geometry) -> Self {
+        let progress = watch::Sender::new(Progress::default());
+        Self { want, progress, window: Window::new(geometry) }
     }
 }
 
@@ -57,6 +64,8 @@ pub(super) struct Flight {
     machine: Download,
     canvas: Arc<Canvas>,
     peers: HashMap<SourceId, SocketAddr>,
+    /// The lists that holders of a part told last.
+    tags: HashMap<SourceId, ListTag>,
     admission: Admission,
     /// `None` before a look-up is due and after its end.
     findings: Option<Findings>,
@@ -66,8 +75,14 @@ pub(super) struct Flight {
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     lists: JoinSet<(SourceId, Result<ListAnswer, PeerError>)>,
+    /// Checkpoints being written, one at a time.
+    saving: JoinSet<Result<(), StoreError>>,
+    saved_at: Instant,
+    saved: u64,
     tally: Tally,
     began: Instant,
+    /// Up to which of the machine's revisions peers know what they may have.
+    shown: Option<u64>,
     last_modified: Option<String>,
     why: Option<DownloadError>,
 }
@@ -78,6 +93,8 @@ struct Running {
     abort: AbortHandle,
     source: Option<SourceId>,
     walk: bool,
+    /// What a fetched piece leads from and to.
+    link: Option<Link>,
 }
 
 impl Flight {
@@ -91,12 +108,15 @@ impl Flight {
             machine.add_mirror(context.mirror_rate(target));
         }
         let (events, inbox) = mpsc::channel(EVENTS);
+        let canvas = Arc::new(canvas);
+        shared.window.open(canvas.clone());
         let mut flight = Self {
             context,
             shared,
             machine,
-            canvas: Arc::new(canvas),
+            canvas,
             peers: HashMap::new(),
+            tags: HashMap::new(),
             admission: Admission::default(),
             findings: None,
             looked_up: false,
@@ -105,21 +125,41 @@ impl Flight {
             events,
             inbox,
             lists: JoinSet::new(),
+            saving: JoinSet::new(),
+            saved_at: now,
+            saved: 0,
             tally: Tally::default(),
             began: now,
+            shown: None,
             last_modified: None,
             why: None,
         };
+        flight.resume();
         for provider in flight.context.providers(&id) {
             flight.add_known(provider, now);
         }
         flight
     }
 
+    /// Goes on from what an earlier download has left.
+    fn resume(&mut self) {
+        let kept = self.canvas.assembly().resumed();
+        if kept.is_empty() {
+            return;
+        }
+        self.machine.resume(&kept);
+        let geometry = self.canvas.geometry();
+        let length = |kept: &Kept| geometry.range(kept.piece).end - geometry.range(kept.piece).start;
+        let bytes = kept.iter().map(length).sum();
+        self.context.metrics.bytes_resumed(bytes);
+        info!(object = %self.shared.want.id, name = self.shared.want.name, bytes, "going on with a download");
+    }
+
     /// Downloads until the end, whichever it is.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let _active = self.context.metrics.download_started();
         let mut unread_since: Option<Instant> = None;
+        let canvas = self.canvas.clone();
         loop {
             // Counted in the canvas, so that a write is never missed that its task could not report.
             while self.machine.taints() < self.canvas.taints() {
@@ -127,8 +167,11 @@ impl Flight {
             }
             self.look_up_if_due();
             self.machine.handle_timeout(clock::now());
+            // Before anything is written over what peers may not have any more.
+            self.show_held();
             self.carry_out().await;
             self.publish_progress(Stage::Running);
+            self.checkpoint_if_due();
             if self.machine.outcome() != Outcome::Running || self.why.is_some() {
                 break;
             }
@@ -149,6 +192,8 @@ impl Flight {
                 }
                 Some(Ok((source, answer))) = self.lists.join_next() => self.handle_list(source, answer),
                 Some(_) = self.tasks.join_next() => {}
+                Some(saved) = self.saving.join_next() => note_saved(self.shared.want.id, saved),
+                piece = canvas.next_damaged() => self.handle_damaged(piece),
                 found = next_finding(&mut self.findings) => self.handle_found(found),
                 () = tokio::time::sleep_until(deadline.into()) => {}
             }
@@ -158,6 +203,39 @@ impl Flight {
             }
         }
         self.end().await;
+    }
+
+    /// A piece that an earlier download has left is not what it was.
+    fn handle_damaged(&mut self, piece: PieceIndex) {
+        // Several readers may have come upon it.
+        if !self.machine.handle_damaged(piece) {
+            return;
+        }
+        warn!(object = %self.shared.want.id, piece, "a piece of a broken off download is damaged on disk");
+        self.context.metrics.verification_failed(VerificationFailure::Stored);
+        // Before it is opened for writing: whoever looks at it then sees that it is not released.
+        self.publish_progress(Stage::Running);
+    }
+
+    /// Writes down what is linked, now and then, beside the work.
+    fn checkpoint_if_due(&mut self) {
+        let (now, revision) = (clock::now(), self.machine.revision());
+        let due = now >= self.saved_at + CHECKPOINT && revision != self.saved;
+        if !due || !self.saving.is_empty() || self.canvas.geometry().pieces() == 1 {
+            return;
+        }
+        (self.saved_at, self.saved) = (now, revision);
+        let (canvas, kept) = (self.canvas.clone(), self.machine.worth_keeping(now));
+        self.saving.spawn_blocking(move || canvas.assembly().checkpoint(&kept));
+    }
+
+    /// Leaves what there is to the next who wants the object.
+    async fn leave(&mut self) {
+        let (canvas, kept) = (self.canvas.clone(), self.machine.worth_keeping(clock::now()));
+        self.saving.spawn_blocking(move || canvas.assembly().leave(&kept));
+        while let Some(saved) = self.saving.join_next().await {
+            note_saved(self.shared.want.id, saved);
+        }
     }
 
     fn deadline(&self, unread_since: Option<Instant>) -> Instant {
@@ -225,8 +303,12 @@ impl Flight {
         self.findings = None;
         self.tasks.shutdown().await;
         self.lists.shutdown().await;
+        while let Some(saved) = self.saving.join_next().await {
+            note_saved(self.shared.want.id, saved);
+        }
         if self.machine.outcome() == Outcome::Closed {
             self.report_end();
+            self.show_held();
             self.publish_progress(Stage::Closed);
             self.keep().await;
             return;
@@ -236,6 +318,10 @@ impl Flight {
         }
         let why = self.why.take().unwrap_or(DownloadError::NoSource);
         debug!(object = %self.shared.want.id, error = %why, "download given up");
+        self.shared.window.close(self.canvas.geometry());
+        if !matches!(why, DownloadError::NoRoom(_)) {
+            self.leave().await;
+        }
         self.publish_progress(Stage::Failed(why));
     }
 
@@ -282,7 +368,11 @@ impl Flight {
     async fn carry_out(&mut self) {
         while let Some(order) = self.machine.poll_order() {
             match order {
-                Order::AskList(source) => self.ask_list(source),
+                Order::AskList(source) => self.ask_list(source, None),
+                Order::AwaitNews(source, wait) => {
+                    let than = self.tags.get(&source).cloned();
+                    self.ask_list(source, Some(News { than, wait }));
+                }
                 Order::FetchPiece { fetch, source, piece, start, expected, .. } => {
                     let Some(peer) = self.peers.get(&source).copied() else { continue };
                     let licence = Licence::default();
@@ -305,6 +395,7 @@ impl Flight {
                         abort,
                         source: Some(source),
                         walk: false,
+                        link: Some(Link { start, end: expected }),
                     };
                     self.running.insert(fetch, running);
                 }
@@ -313,8 +404,8 @@ impl Flight {
                     if let Some(running) = self.running.remove(&fetch) {
                         running.abort.abort();
                         let committed = self.canvas.revoke(&running.licence, running.pieces.clone());
-                        if committed && !running.walk {
-                            self.give_up_unlinked(running.pieces.start);
+                        if committed && let Some(link) = running.link {
+                            self.give_up_unlinked(running.pieces.start, &link);
                         }
                     }
                 }
@@ -326,12 +417,12 @@ impl Flight {
         }
     }
 
-    fn ask_list(&mut self, source: SourceId) {
+    fn ask_list(&mut self, source: SourceId, news: Option<News>) {
         let Some(peer) = self.peers.get(&source).copied() else { return };
         let (client, canvas) = (self.context.peers.clone(), self.canvas.clone());
         self.lists.spawn(async move {
             let id = canvas.assembly().id();
-            (source, client.list(peer, id, canvas.geometry()).await)
+            (source, client.list(peer, id, canvas.geometry(), news).await)
         });
     }
 
@@ -387,7 +478,7 @@ impl Flight {
             Walker::Mirror => None,
             Walker::Peer(source) => Some(source),
         };
-        self.running.insert(fetch, Running { licence, pieces, abort, source, walk: true });
+        self.running.insert(fetch, Running { licence, pieces, abort, source, walk: true, link: None });
     }
 
     fn handle(&mut self, event: Event) {
@@ -456,21 +547,33 @@ impl Flight {
         }
         self.machine.handle_piece_linked(fetch);
         // The machine may have cancelled the fetch a moment ago.
-        self.give_up_unlinked(piece);
+        if let Some(link) = running.link {
+            self.give_up_unlinked(piece, &link);
+        }
     }
 
-    /// Opens a piece again that a fetch has committed and the machine does not know as linked: nobody vouches for its
-    /// bytes, and while it is closed no walk can put others in their place.
-    fn give_up_unlinked(&self, piece: PieceIndex) {
-        if !self.machine.ledger().is_linked(piece) {
-            self.canvas.reopen(piece);
+    /// Opens a piece again that a fetch has committed and the machine does not know as linked so: nobody vouches for its
+    /// bytes, and while it is closed no walk can put others in their place. Where it was linked by other bytes a moment before,
+    /// these are gone.
+    fn give_up_unlinked(&mut self, piece: PieceIndex, committed: &Link) {
+        match self.machine.ledger().get(piece) {
+            Some(link) if link == *committed => {}
+            Some(_) => self.machine.handle_overwritten(piece),
+            None => self.canvas.reopen(piece),
         }
     }
 
     fn handle_list(&mut self, source: SourceId, answer: Result<ListAnswer, PeerError>) {
         let now = clock::now();
         match answer {
-            Ok(ListAnswer::List(list, have)) => self.machine.handle_list(source, list, have, now),
+            Ok(ListAnswer::List { list, have, tag }) => {
+                match tag {
+                    Some(tag) => drop(self.tags.insert(source, tag)),
+                    None => drop(self.tags.remove(&source)),
+                }
+                self.machine.handle_list(source, list, have, now);
+            }
+            Ok(ListAnswer::NoNews) => self.machine.handle_no_news(source),
             Ok(ListAnswer::None) => self.machine.handle_no_list(source, now),
             Err(PeerError::NotHeld) => self.machine.handle_not_held(source),
             Err(PeerError::Fault { fault, detail }) => {
@@ -524,6 +627,15 @@ impl Flight {
         }
     }
 
+    /// Tells those who serve peers what these may have now.
+    fn show_held(&mut self) {
+        let revision = Some(self.machine.revision());
+        if self.shown != revision {
+            self.shown = revision;
+            self.shared.window.show(self.machine.servable());
+        }
+    }
+
     fn publish_progress(&self, stage: Stage) {
         let released = self.machine.released();
         self.canvas.note_released(released);
@@ -546,6 +658,14 @@ impl Flight {
     }
 }
 
+fn note_saved(object: Sha256, saved: Result<Result<(), StoreError>, JoinError>) {
+    match saved {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%object, %error, "what there is of a download could not be written down"),
+        Err(error) => warn!(%object, %error, "writing down what there is of a download failed"),
+    }
+}
+
 /// The next finding; never, where nobody looks.
 async fn next_finding(findings: &mut Option<Findings>) -> Option<Found> {
     match findings {
@@ -560,5 +680,5 @@ pub(super) fn canvas(context: &Context, id: Sha256, geometry: Geometry) -> Resul
         Err(StoreError::Full { .. }) => context.store.assemble_in_memory(id, geometry)?,
         other => other?,
     };
-    Ok(Canvas::new(assembly))
+    Ok(Canvas::new(assembly, context.metrics.clone()))
 }

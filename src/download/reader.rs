@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::watch;
 
+use super::canvas::Canvas;
 use super::{DownloadError, OriginError, Progress, Stage, Tally};
 use crate::digest::Sha256;
 use crate::pieces::Geometry;
@@ -145,7 +146,12 @@ impl Download {
                 if now.released < self.length() {
                     return None;
                 }
-                let bytes = now.canvas.as_ref()?.bytes(0..self.length());
+                let canvas = now.canvas.clone()?;
+                drop(now);
+                if !canvas.is_sound(&(0..self.length())) {
+                    return None;
+                }
+                let bytes = canvas.bytes(0..self.length());
                 Some(Box::new(Cursor::new(bytes)))
             }
         }
@@ -200,7 +206,9 @@ impl Chunks {
                 return Err(DownloadError::Tainted);
             }
             let end = self.at + 1;
-            let canvas = now.canvas.as_ref().filter(|_| now.released >= end && end <= self.end);
+            let ready =
+                |canvas: &&Arc<Canvas>| now.released >= end && end <= self.end && canvas.is_checked(self.at);
+            let canvas = now.canvas.as_ref().filter(ready);
             canvas.map(|canvas| canvas.bytes(self.at..end))
         };
         self.at += u64::from(byte.is_some());
@@ -228,22 +236,35 @@ async fn next_flying(
     taints: u32,
 ) -> Result<Bytes, DownloadError> {
     loop {
-        {
+        let ready = {
             let now = progress.borrow_and_update();
             if now.taints != taints {
                 return Err(DownloadError::Tainted);
             }
-            if let Some(canvas) = now.canvas.as_ref().filter(|_| now.released > range.start) {
-                let end = range.end.min(now.released).min(range.start + CHUNK);
-                let bytes = canvas.bytes(range.start..end);
+            let ready = now.canvas.clone().filter(|_| now.released > range.start);
+            if ready.is_none()
+                && let Stage::Failed(why) = &now.stage
+            {
+                return Err(why.clone());
+            }
+            ready.map(|canvas| (canvas, now.released, matches!(now.stage, Stage::Running)))
+        };
+        if let Some((canvas, released, running)) = ready {
+            let chunk = range.start..range.end.min(released).min(range.start + CHUNK);
+            if canvas.is_sound(&chunk) {
+                let bytes = canvas.bytes(chunk.clone());
                 // Looked at after the slice was taken: what is in it has not changed until now.
                 if canvas.taints() != taints {
                     return Err(DownloadError::Tainted);
                 }
-                return Ok(bytes);
+                // Nor was it found damaged by somebody else, and opened for writing since.
+                if progress.borrow().released >= chunk.end {
+                    return Ok(bytes);
+                }
+                continue;
             }
-            if let Stage::Failed(why) = &now.stage {
-                return Err(why.clone());
+            if !running {
+                return Err(DownloadError::Damaged);
             }
         }
         if progress.changed().await.is_err() {

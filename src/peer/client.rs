@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
@@ -28,6 +28,9 @@ const IDLE: Duration = Duration::from_secs(20);
 
 /// How much of an answer is read at once: more gains nothing, and each connection has such a buffer.
 const READ_BUFFER: usize = 128 << 10;
+
+/// The longest entity tag of a list that is sent back, in bytes.
+const MAX_TAG: usize = 128;
 
 /// What we call ourselves.
 const USER_AGENT: &str = concat!("aptpeer/", env!("CARGO_PKG_VERSION"));
@@ -66,10 +69,32 @@ impl PeerError {
 /// What a peer said of an object.
 #[derive(Debug)]
 pub enum ListAnswer {
-    /// Its list, and the pieces it would serve now.
-    List(PieceList, PieceSet),
+    /// Its list.
+    List {
+        /// The states that it tells.
+        list: PieceList,
+        /// The pieces that it would serve now.
+        have: PieceSet,
+        /// What names this list among those that it may tell later; none where it may not.
+        tag: Option<ListTag>,
+    },
+    /// It has nothing to tell but what it told before.
+    NoNews,
     /// It knows no list: it does not hold the object, or is a plain file server.
     None,
+}
+
+/// The entity tag of a list, as the peer wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListTag(HeaderValue);
+
+/// How to ask for a list that is not the one known already.
+#[derive(Debug, Clone)]
+pub struct News {
+    /// The list that is known.
+    pub than: Option<ListTag>,
+    /// How long the peer is to wait until it has another.
+    pub wait: Duration,
 }
 
 impl Default for PeerClient {
@@ -98,12 +123,12 @@ impl PeerClient {
         method: Method,
         peer: SocketAddr,
         path: &str,
-        range: Option<String>,
+        fields: &[(HeaderName, HeaderValue)],
     ) -> Result<Response<Incoming>, PeerError> {
         let uri = format!("http://{peer}{path}");
         let mut request = Request::builder().method(method).uri(uri).header(header::USER_AGENT, USER_AGENT);
-        if let Some(range) = range {
-            request = request.header(header::RANGE, range);
+        for (name, value) in fields {
+            request = request.header(name, value);
         }
         let request = request.body(Empty::new());
         let request = request.map_err(|error| PeerError::new(PeerFault::Unreachable, error.to_string()))?;
@@ -115,7 +140,7 @@ impl PeerClient {
     /// # Errors
     /// [`PeerError::NotHeld`] where the peer says so, else a fault.
     pub async fn length(&self, peer: SocketAddr, id: Sha256) -> Result<u64, PeerError> {
-        let response = self.send(Method::HEAD, peer, &wire::hash_path(&id), None).await?;
+        let response = self.send(Method::HEAD, peer, &wire::hash_path(&id), &[]).await?;
         match (response.status(), response.headers().get(header::CONTENT_LENGTH)) {
             (StatusCode::OK, Some(value)) => {
                 let length = value.to_str().ok().and_then(|text| text.parse().ok());
@@ -127,7 +152,8 @@ impl PeerClient {
         }
     }
 
-    /// Asks for the piece-hash list of an object.
+    /// Asks for the piece-hash list of an object; with `news`, only for another than is known. Dropping the future gives the
+    /// question up.
     ///
     /// # Errors
     /// [`PeerError::Fault`] for anything that is not a list of this object's shape.
@@ -136,15 +162,19 @@ impl PeerClient {
         peer: SocketAddr,
         id: Sha256,
         geometry: Geometry,
+        news: Option<News>,
     ) -> Result<ListAnswer, PeerError> {
-        let mut response = self.send(Method::GET, peer, &wire::pieces_path(&id), None).await?;
+        let fields = news.map(News::into_fields).unwrap_or_default();
+        let mut response = self.send(Method::GET, peer, &wire::pieces_path(&id), &fields).await?;
         match response.status() {
             StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED => return Ok(ListAnswer::NoNews),
             StatusCode::NOT_FOUND => return Ok(ListAnswer::None),
             status => {
                 return Err(PeerError::new(PeerFault::ServerError, format!("{status} for the piece list")));
             }
         }
+        let tag = response.headers().get(header::ETAG).filter(|tag| tag.len() <= MAX_TAG).cloned();
         let mut json = Vec::new();
         while let Some(bytes) = next_bytes(response.body_mut()).await? {
             if json.len() + bytes.len() > MAX_PIECE_LIST_BYTES {
@@ -163,7 +193,8 @@ impl PeerClient {
         }
         let states = message.states.iter().map(|state| state.as_ref().map(State::from_bytes)).collect();
         let list = PieceList::new(geometry, states).map_err(|wrong| bad(wrong.to_string()))?;
-        Ok(ListAnswer::List(list, PieceSet::from_ranges(geometry.pieces(), message.have)))
+        let have = PieceSet::from_ranges(geometry.pieces(), message.have);
+        Ok(ListAnswer::List { list, have, tag: tag.map(ListTag) })
     }
 
     /// Asks for `range` of the object that is `length` bytes long.
@@ -179,7 +210,8 @@ impl PeerClient {
     ) -> Result<PeerBody, PeerError> {
         let whole = range == (0..length);
         let part = (!whole).then(|| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
-        let response = self.send(Method::GET, peer, &wire::hash_path(&id), part).await?;
+        let part = part.and_then(|part| Some((header::RANGE, HeaderValue::try_from(part).ok()?)));
+        let response = self.send(Method::GET, peer, &wire::hash_path(&id), part.as_slice()).await?;
         let promised = response.body().size_hint().exact();
         let wanted = range.end - range.start;
         match response.status() {
@@ -211,6 +243,14 @@ impl PeerClient {
                 Err(PeerError::new(PeerFault::WrongRange, format!("{status} to a request for {range:?}")))
             }
         }
+    }
+}
+
+impl News {
+    fn into_fields(self) -> Vec<(HeaderName, HeaderValue)> {
+        let known = self.than.map(|tag| (header::IF_NONE_MATCH, tag.0));
+        let wait = HeaderValue::try_from(format!("wait={}", self.wait.as_secs())).ok();
+        known.into_iter().chain(wait.map(|wait| (HeaderName::from_static("prefer"), wait))).collect()
     }
 }
 

@@ -21,6 +21,17 @@ pub struct Link {
     pub end: End,
 }
 
+/// A linked piece that is kept for a later download of the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Which.
+    pub piece: PieceIndex,
+    /// What it leads from and to.
+    pub link: Link,
+    /// Whether the mirror sent it.
+    pub from_mirror: bool,
+}
+
 /// The links of an object, and the two runs that follow from them.
 ///
 /// The *prefix* is the run of links from the first byte in which each starts where the one before ended. The *proven*

@@ -8,6 +8,6 @@ mod set;
 
 pub use chain::{ChainWalk, State};
 pub use geometry::{Geometry, MAX_LENGTH, PIECE_LENGTH, PieceIndex, TooLong};
-pub use ledger::{End, Ledger, Link};
+pub use ledger::{End, Kept, Ledger, Link};
 pub use list::{PieceList, WrongShape};
 pub use set::PieceSet;

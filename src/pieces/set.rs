@@ -43,9 +43,26 @@ impl PieceSet {
         }
     }
 
+    /// Takes a piece out.
+    pub fn remove(&mut self, index: PieceIndex) {
+        if let Some(held) = self.held.get_mut(index as usize) {
+            *held = false;
+        }
+    }
+
     /// Whether the piece is in the set.
     pub fn contains(&self, index: PieceIndex) -> bool {
         self.held.get(index as usize).copied().unwrap_or(false)
+    }
+
+    /// How many pieces are in the set.
+    pub fn count(&self) -> usize {
+        self.held.iter().filter(|held| **held).count()
+    }
+
+    /// Whether every piece of `other` is in the set.
+    pub fn includes(&self, other: &Self) -> bool {
+        (0..).zip(&other.held).all(|(index, held)| !held || self.contains(index))
     }
 
     /// Whether no piece is missing.

@@ -1,13 +1,14 @@
 //! An object while it is being downloaded: a preallocated file, written anywhere, read through one mapping.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -20,7 +21,7 @@ use super::layout::{Layout, sync_directory};
 use super::mapping::{self, Rent};
 use super::object::{Object, Parts};
 use crate::digest::Sha256;
-use crate::pieces::{Geometry, State};
+use crate::pieces::{Geometry, Kept, PieceIndex, State};
 
 /// How much memory all objects that are assembled in memory take together, in bytes: they are the way out of a full
 /// disk, not a second cache.
@@ -38,31 +39,36 @@ const CREATE_TRIES: u32 = 8;
 
 /// An object that is being put together. Writers and readers share it behind an `Arc`.
 ///
-/// Dropped without [`Assembly::publish`] it leaves nothing behind. Slices taken from it stay valid in any case.
+/// Dropped without [`Assembly::publish`] or [`Assembly::leave`] it leaves nothing behind. Slices taken from it stay valid in any case.
 pub struct Assembly {
     id: Sha256,
     geometry: Geometry,
     file: Arc<File>,
     whole: Bytes,
-    place: Place,
-    phase: RwLock<Phase>,
-    store: Arc<Shared>,
+    pub(super) place: Place,
+    pub(super) phase: RwLock<Phase>,
+    /// Pieces of a broken off download that were not looked at again yet.
+    pub(super) unchecked: Mutex<BTreeMap<PieceIndex, Kept>>,
+    pub(super) store: Arc<Shared>,
 }
 
-enum Place {
+pub(super) enum Place {
     Disk(Partial),
     Memory,
 }
 
 #[derive(PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Open,
     Published,
+    /// It belongs to whoever goes on with it.
+    Left,
 }
 
-/// A file below `partial/`, removed with its owner unless it was renamed away by then.
-struct Partial {
-    path: PathBuf,
+/// A file below `partial/`, removed with its owner unless it was renamed away by then, or is to stay.
+pub(super) struct Partial {
+    pub(super) path: PathBuf,
+    pub(super) stays: AtomicBool,
 }
 
 impl Assembly {
@@ -74,6 +80,20 @@ impl Assembly {
         made.map_err(StoreError::adding(length, "preallocating", &partial.path))?;
         let whole = mapping::map(&file, length, None).map_err(StoreError::io("mapping", &partial.path))?;
         Ok(Self::new(store, id, geometry, file, whole, Place::Disk(partial)))
+    }
+
+    /// What an earlier download of the object has left, where it has left anything.
+    pub(super) fn resume(
+        store: &Arc<Shared>,
+        id: Sha256,
+        geometry: Geometry,
+    ) -> Result<Option<Self>, StoreError> {
+        let Some((file, path, kept)) = store.take_leftover(&id, geometry)? else { return Ok(None) };
+        let whole = mapping::map(&file, geometry.length(), None).map_err(StoreError::io("mapping", &path))?;
+        let partial = Partial { path, stays: AtomicBool::new(false) };
+        let mut assembly = Self::new(store, id, geometry, file, whole, Place::Disk(partial));
+        assembly.unchecked = Mutex::new(kept.into_iter().map(|kept| (kept.piece, kept)).collect());
+        Ok(Some(assembly))
     }
 
     /// A file that is nowhere, of memory within `budget`.
@@ -109,7 +129,8 @@ impl Assembly {
         place: Place,
     ) -> Self {
         let phase = RwLock::new(Phase::Open);
-        Self { id, geometry, file: Arc::new(file), whole, place, phase, store: Arc::clone(store) }
+        let unchecked = Mutex::default();
+        Self { id, geometry, file: Arc::new(file), whole, place, phase, unchecked, store: Arc::clone(store) }
     }
 
     /// The digest of the object to be.
@@ -130,15 +151,15 @@ impl Assembly {
     /// Writes `bytes` at `offset`. Writes of a megabyte or more are several times cheaper than small ones.
     ///
     /// # Errors
-    /// [`StoreError::Misuse`] beyond the end or after [`Assembly::publish`]; [`StoreError::Full`] where the file
+    /// [`StoreError::Misuse`] beyond the end or after [`Assembly::publish`] or [`Assembly::leave`]; [`StoreError::Full`] where the file
     /// system gave us blocks that it does not have.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         if !self.holds(offset, bytes.len()) {
             return Err(self.misuse("a write beyond its end"));
         }
         let phase = self.phase.read().unwrap_or_else(PoisonError::into_inner);
-        if *phase == Phase::Published {
-            return Err(self.misuse("a write after it was published"));
+        if *phase != Phase::Open {
+            return Err(self.misuse("a write after it was published or left"));
         }
         self.file.write_all_at(bytes, offset).map_err(StoreError::adding(
             bytes.len() as u64,
@@ -197,8 +218,10 @@ impl Assembly {
         let last_modified = last_modified.filter(|text| text.len() <= LAST_MODIFIED_LIMIT);
 
         let mut phase = self.phase.write().unwrap_or_else(PoisonError::into_inner);
-        if *phase == Phase::Published {
-            return Ok(());
+        match *phase {
+            Phase::Open => {}
+            Phase::Published => return Ok(()),
+            Phase::Left => return Err(self.misuse("published after it was left")),
         }
         self.settle(partial)?;
         let row = NewRow {
@@ -232,7 +255,7 @@ impl Assembly {
         ))
     }
 
-    /// What was just verified needs no second look while nobody touches the file.
+    /// What was just verified needs no second look while nobody touches the file. What was only kept does.
     fn keep_hot(&self, states: Vec<State>, last_modified: Option<String>) {
         let Ok(stamp) = Stamp::of(&self.file) else { return };
         let parts = Parts {
@@ -244,7 +267,9 @@ impl Assembly {
             whole: self.whole.clone(),
             store: Arc::downgrade(&self.store),
         };
-        self.store.keep_hot(Arc::new(Object::new(parts, stamp, true)));
+        let pieces = 0..self.geometry.pieces();
+        let verified = pieces.map(|piece| self.is_checked(piece)).collect();
+        self.store.keep_hot(Arc::new(Object::new(parts, stamp, verified)));
     }
 
     pub(super) fn file(&self) -> &File {
@@ -282,7 +307,7 @@ impl Partial {
         let mut tries = 0;
         loop {
             tries += 1;
-            let partial = Self { path: layout.new_partial(id) };
+            let partial = Self { path: layout.new_partial(id), stays: AtomicBool::new(false) };
             let made = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -309,6 +334,9 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
+        if *self.stays.get_mut() {
+            return;
+        }
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(path = %self.path.display(), %error, "cannot remove a partial file");
@@ -330,6 +358,7 @@ impl Shared {
         let durability = if self.scratch { Durability::Relaxed } else { Durability::Full };
         let entered = self.catalog.write(durability, |catalog| {
             catalog::insert(catalog, row, crate::clock::unix_seconds())?;
+            catalog::forget_leftover(catalog, row.id)?;
             let shard = self.layout.create_shard(row.id).map_err(StoreError::io("making", &to))?;
             fs::rename(from, &to).map_err(StoreError::adding(row.length, "moving into place", &to))?;
             if self.scratch {

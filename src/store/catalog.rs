@@ -105,6 +105,17 @@ pub(super) struct NewRow<'a> {
     pub(super) origin: Origin,
 }
 
+/// A download that was broken off, or may be.
+pub(super) struct LeftoverRow {
+    pub(super) length: u64,
+    /// The name of its file.
+    pub(super) file: String,
+    /// What is linked in it.
+    pub(super) links: Vec<u8>,
+    /// When that was written, in seconds since 1970 UTC.
+    pub(super) kept: u64,
+}
+
 /// Sums over the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Totals {
@@ -386,6 +397,45 @@ pub(super) fn set_pinned(catalog: &Connection, id: &Sha256, pinned: bool) -> rus
 pub(super) fn set_origin(catalog: &Connection, id: &Sha256, origin: Origin) -> rusqlite::Result<bool> {
     let sql = "UPDATE objects SET origin = ?2 WHERE id = ?1";
     Ok(catalog.prepare_cached(sql)?.execute(params![id.as_bytes(), origin.spelled()])? > 0)
+}
+
+/// Notes what there is of a download of object `id`.
+pub(super) fn keep_leftover(catalog: &Connection, id: &Sha256, row: &LeftoverRow) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO leftovers (id, length, file, links, kept) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let values = params![id.as_bytes(), signed(row.length), row.file, row.links, signed(row.kept)];
+    catalog.prepare_cached(sql)?.execute(values)?;
+    Ok(())
+}
+
+/// What there is of a download of object `id`.
+pub(super) fn leftover(catalog: &Connection, id: &Sha256) -> rusqlite::Result<Option<LeftoverRow>> {
+    catalog
+        .prepare_cached("SELECT id, length, file, links, kept FROM leftovers WHERE id = ?1")?
+        .query_row([id.as_bytes()], leftover_of)
+        .optional()
+}
+
+/// Every such download, the oldest first, without its links.
+pub(super) fn leftovers(catalog: &Connection) -> rusqlite::Result<Vec<(Sha256, LeftoverRow)>> {
+    let sql = "SELECT id, length, file, x'', kept FROM leftovers ORDER BY kept, id";
+    let mut statement = catalog.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| Ok((id_of(row)?, leftover_of(row)?)))?;
+    rows.collect()
+}
+
+fn leftover_of(row: &Row<'_>) -> rusqlite::Result<LeftoverRow> {
+    Ok(LeftoverRow {
+        length: unsigned(row.get(1)?),
+        file: row.get(2)?,
+        links: row.get(3)?,
+        kept: unsigned(row.get(4)?),
+    })
+}
+
+/// Forgets the download of object `id`.
+pub(super) fn forget_leftover(catalog: &Connection, id: &Sha256) -> rusqlite::Result<()> {
+    catalog.prepare_cached("DELETE FROM leftovers WHERE id = ?1")?.execute([id.as_bytes()])?;
+    Ok(())
 }
 
 /// The digest in the first column.

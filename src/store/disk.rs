@@ -59,6 +59,16 @@ pub(super) fn open_regular(path: &Path, own: bool) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a regular file of our own for reading and writing, as [`open_regular`] does.
+pub(super) fn open_own(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(file)
+}
+
 /// Gives an empty file its length and, where the file system can, its blocks: a full disk is an error now and not in the
 /// middle of a download. Elsewhere (ext2, NFS before 4.2) the blocks come with the bytes: writing zeros first would make
 /// apt wait for the disk.
@@ -134,6 +144,11 @@ pub(super) fn walk_file<E: From<io::Error>>(
 /// Takes the exclusive lock of `file` if nobody, in this process or another, has it.
 pub(super) fn try_lock(file: &File) -> bool {
     flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+/// Lets go of the lock of `file`. One that cannot be let go of ends with the file.
+pub(super) fn unlock(file: &File) {
+    let _ = flock(file, FlockOperation::Unlock);
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ mod tests {
             whole: Bytes::new(),
             store: Weak::new(),
         };
-        Arc::new(Object::new(parts, stamp, false))
+        Arc::new(Object::new(parts, stamp, vec![false; 1]))
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <cache>/v1/objects/ab/<64 hex>          a whole, verified object, mode 0644, never changed; ab are its first digits
-//! <cache>/v1/partial/<64 hex>.<16 hex>    an assembly in progress, flock(2)ed by the process that owns it
+//! <cache>/v1/partial/<64 hex>.<16 hex>    an assembly in progress, flock(2)ed by the process that owns it; unlocked, a
+//!                                         leftover if the catalog has a row for it, else rubbish
 //! <cache>/v1/catalog.sqlite               what is known of every object (and SQLite's -wal and -shm beside it)
 //! ```
 //!
@@ -63,6 +64,14 @@ impl Layout {
         // Every `RandomState` has keys of its own: random enough for a name, which is created exclusively anyway.
         let random = RandomState::new().build_hasher().finish();
         self.partials().join(format!("{id}.{random:016x}"))
+    }
+
+    /// The partial file of this name, `None` for a name that is none of an assembly of `id`.
+    pub(super) fn partial_named(&self, id: &Sha256, name: &str) -> Option<PathBuf> {
+        let (of, random) = name.split_once('.')?;
+        let fits =
+            of == id.to_string() && random.len() == 16 && random.bytes().all(|b| b.is_ascii_hexdigit());
+        fits.then(|| self.partials().join(name))
     }
 
     /// Makes the directory that holds object `id`, surviving a power cut once this returns.

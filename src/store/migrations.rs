@@ -37,6 +37,14 @@ const STEPS: &[&str] = &[
     // 3: the last announce of an object in the DHT, gone with its row.
     "ALTER TABLE objects ADD COLUMN announced INTEGER;        -- seconds since 1970 UTC
      ALTER TABLE objects ADD COLUMN others INTEGER NOT NULL DEFAULT 0;  -- the other providers that were seen then",
+    // 4: downloads that were broken off; a row says what is linked in a file below partial/.
+    "CREATE TABLE leftovers (
+        id     BLOB PRIMARY KEY NOT NULL CHECK (length(id) = 32),
+        length INTEGER NOT NULL CHECK (length >= 0),
+        file   TEXT NOT NULL,                      -- its name
+        links  BLOB NOT NULL,                      -- 69 bytes for each linked piece
+        kept   INTEGER NOT NULL                    -- seconds since 1970 UTC
+     );",
 ];
 
 /// The newest version known here.

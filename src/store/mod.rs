@@ -6,6 +6,7 @@
 //! - `catalog`, `migrations`: SQLite.
 //! - `quota`: room for what comes, by evicting what was not used longest.
 //! - `announced`: what is offered to others, and when they were last told.
+//! - `leftover`: downloads that were broken off, and where they go on.
 //! - `import`, `verify`, `recover`: local files in, bytes looked at again, leftovers of a killed process out.
 //!
 //! Everything is synchronous. Looking an object up takes microseconds and never waits for a writer; whatever waits for
@@ -19,6 +20,7 @@ mod error;
 mod hot;
 mod import;
 mod layout;
+mod leftover;
 mod mapping;
 mod migrations;
 mod object;
@@ -51,6 +53,7 @@ pub use assembly::Assembly;
 pub use catalog::{Entry, Origin};
 pub use error::StoreError;
 pub use import::Imported;
+pub use leftover::Check;
 pub use object::{Object, ObjectReader};
 pub use quota::{Cleared, Stats};
 pub use recover::Recovery;
@@ -178,12 +181,16 @@ impl Store {
     }
 
     /// Starts to put object `id` together on disk: makes room for it, evicting what was not used longest, and
-    /// preallocates it where the file system can. May wait for the disk.
+    /// preallocates it where the file system can. May wait for the disk. Where an earlier download of it was broken off, it
+    /// goes on from what [`Assembly::resumed`] says.
     ///
     /// # Errors
     /// [`StoreError::Full`] where there is no room and none can be made.
     pub fn assemble(&self, id: Sha256, geometry: Geometry) -> Result<Assembly, StoreError> {
         let _alone = lock(&self.shared.room);
+        if let Some(assembly) = Assembly::resume(&self.shared, id, geometry)? {
+            return Ok(assembly);
+        }
         self.shared.make_room(geometry.length())?;
         Assembly::on_disk(&self.shared, id, geometry)
     }

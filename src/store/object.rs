@@ -71,13 +71,14 @@ impl Object {
         }
         let whole = mapping::map(&file, record.length, None).map_err(OpenError::Io)?;
         let Record { states, last_modified, .. } = record;
-        Ok(Self::new(Parts { id, geometry, states, last_modified, file, whole, store }, stamp, false))
+        let unverified = vec![false; geometry.pieces() as usize];
+        Ok(Self::new(Parts { id, geometry, states, last_modified, file, whole, store }, stamp, unverified))
     }
 
-    /// An object whose bytes are `verified` or will be at their first use.
-    pub(super) fn new(parts: Parts, stamp: Stamp, verified: bool) -> Self {
+    /// An object whose pieces are `verified` or will be at their first use.
+    pub(super) fn new(parts: Parts, stamp: Stamp, verified: Vec<bool>) -> Self {
         let Parts { id, geometry, states, last_modified, file, whole, store } = parts;
-        let seen = Mutex::new(Seen { stamp, verified: vec![verified; geometry.pieces() as usize] });
+        let seen = Mutex::new(Seen { stamp, verified });
         Self { id, geometry, states, last_modified, file, whole, seen, store }
     }
 

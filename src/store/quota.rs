@@ -68,11 +68,12 @@ impl Store {
         })
     }
 
-    /// Removes every object that is not pinned. Those who read one of them keep what they have.
+    /// Removes every object that is not pinned, and what broken off downloads left. Those who read one of them keep what they have.
     ///
     /// # Errors
     /// What SQLite refused; what was removed by then is.
     pub fn clear(&self) -> Result<Cleared, StoreError> {
+        self.shared.sweep_partials(u64::MAX)?;
         self.shared.evict(u64::MAX)
     }
 }
@@ -100,7 +101,7 @@ impl Shared {
     pub(super) fn make_room(&self, length: u64) -> Result<(), StoreError> {
         let full = |shortage: Shortage| StoreError::Full { length, limit: shortage.limit };
         let Some(mut shortage) = self.shortage(length)? else { return Ok(()) };
-        if self.sweep_partials()?.0 > 0 {
+        if self.sweep_partials(shortage.bytes)?.0 > 0 {
             match self.shortage(length)? {
                 Some(less) => shortage = less,
                 None => return Ok(()),

@@ -15,7 +15,7 @@ use crate::digest::Sha256;
 /// What [`Store::recover`] put in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recovery {
-    /// Partial files that nobody owned any more.
+    /// Partial files that nobody owned any more and nobody can go on with.
     pub partials: u64,
     /// The bytes they took.
     pub partial_bytes: u64,
@@ -32,7 +32,7 @@ impl Store {
     /// # Errors
     /// What the system or SQLite refused; what was done by then is.
     pub fn recover(&self) -> Result<Recovery, StoreError> {
-        let (partials, partial_bytes) = self.shared.sweep_partials()?;
+        let (partials, partial_bytes) = self.shared.sweep_partials(0)?;
         let mut recovery = Recovery { partials, partial_bytes, ..Recovery::default() };
         for first in 0..=u8::MAX {
             self.shared.reconcile_shard(first, &mut recovery)?;
@@ -42,18 +42,6 @@ impl Store {
 }
 
 impl Shared {
-    /// Removes the partial files that nobody has locked: how many, and their bytes.
-    pub(super) fn sweep_partials(&self) -> Result<(u64, u64), StoreError> {
-        let (mut count, mut bytes) = (0, 0);
-        for path in files_in(&self.layout.partials())? {
-            if let Some(freed) = remove_if_unowned(&path).map_err(StoreError::io("removing", &path))? {
-                count += 1;
-                bytes += freed;
-            }
-        }
-        Ok((count, bytes))
-    }
-
     /// Compares the files of one directory with the rows that belong there.
     fn reconcile_shard(&self, first: u8, recovery: &mut Recovery) -> Result<(), StoreError> {
         let files = self.objects_in_shard(first)?;
@@ -86,7 +74,7 @@ impl Shared {
 }
 
 /// The paths in `folder`, none where there is no such folder.
-fn files_in(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+pub(super) fn files_in(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(StoreError::io("listing", folder))?,
@@ -97,15 +85,15 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
         .map_err(StoreError::io("listing", folder))
 }
 
-/// Removes the partial file at `path` unless its owner lives; the bytes it had.
-fn remove_if_unowned(path: &Path) -> io::Result<Option<u64>> {
+/// Removes the partial file at `path` unless its owner lives; the bytes it had. `worthless` is asked when it is locked.
+pub(super) fn remove_if_unowned(path: &Path, worthless: impl FnOnce() -> bool) -> io::Result<Option<u64>> {
     let file = match disk::open_regular(path, true) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         // Not a regular file: none of ours.
         Err(_) => return Ok(None),
     };
-    if !disk::try_lock(&file) {
+    if !disk::try_lock(&file) || !worthless() {
         return Ok(None);
     }
     // The lock is ours, so the name is still that of a leftover: an owner would have renamed or removed it locked.

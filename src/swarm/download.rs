@@ -94,6 +94,10 @@ pub struct Download {
     pub(super) last_hope: bool,
     /// Somebody looks for more peers; until then at most the download waits for them where nobody else is left.
     pub(super) findings_until: Option<Instant>,
+    /// Grows with everything that decides what may be given to others.
+    pub(super) revision: u64,
+    /// Pieces that an earlier download has left, and that were not given up since.
+    pub(super) resumed: PieceSet,
     outcome: Outcome,
 }
 
@@ -123,6 +127,8 @@ impl Download {
             regrets: false,
             last_hope: true,
             findings_until: None,
+            revision: 0,
+            resumed: PieceSet::none(geometry.pieces()),
             outcome: Outcome::Running,
         };
         if geometry.length() == 0 {
@@ -164,22 +170,38 @@ impl Download {
         if peer.holding == Holding::Gone {
             return;
         }
-        let grown_at = match &peer.holding {
-            Holding::Pieces { have: before, grown_at, .. } if *before == have => *grown_at,
-            _ => now,
+        peer.awaited_since = None;
+        let grown = peer.growth.note(have.count(), now);
+        peer.holding = match &peer.holding {
+            Holding::Suspended { .. } => Holding::Suspended { have },
+            Holding::Pieces { asked_at, grown_at, .. } => {
+                Holding::Pieces { have, asked_at: *asked_at, grown_at: if grown { now } else { *grown_at } }
+            }
+            Holding::Asked { .. } | Holding::Gone => Holding::Pieces { have, asked_at: now, grown_at: now },
         };
-        peer.holding = Holding::Pieces { have, asked_at: now, grown_at };
         let (kind, group) = (peer.kind, peer.group);
         self.claims.put(source, kind, group, list);
+        self.revision += 1;
         self.drop_foreign_links();
         self.check_camp_against_walk();
+    }
+
+    /// The peer has nothing new to tell of the object.
+    pub fn handle_no_news(&mut self, source: SourceId) {
+        if let Some(peer) = self.peers.get_mut(source.0 as usize) {
+            peer.awaited_since = None;
+            peer.growth.fresh = false;
+        }
     }
 
     /// The peer has no list of the object. It may be a plain file server: it is asked for pieces under the lists of
     /// others.
     pub fn handle_no_list(&mut self, source: SourceId, now: Instant) {
         let all = PieceSet::all(self.geometry().pieces());
-        if let Some(peer) = self.peers.get_mut(source.0 as usize)
+        if self.peers.get_mut(source.0 as usize).is_some_and(|peer| peer.awaited_since.take().is_some()) {
+            // It had one: its own download has come to nothing.
+            self.handle_not_held(source);
+        } else if let Some(peer) = self.peers.get_mut(source.0 as usize)
             && matches!(peer.holding, Holding::Asked { .. })
         {
             peer.holding = Holding::Pieces { have: all, asked_at: now, grown_at: now };
@@ -254,6 +276,16 @@ impl Download {
         self.facts.push_back(Fact::Tainted);
     }
 
+    /// A linked piece was written over with other bytes, by a fetch that was cancelled too late: it is fetched again.
+    pub fn handle_overwritten(&mut self, piece: PieceIndex) {
+        self.unlink_between(piece, piece + 1);
+        if self.outcome == Outcome::Closed {
+            // It is not closed after all, and the driver, who was just cancelling what is not needed any more, has told nobody.
+            self.outcome = Outcome::Running;
+            self.released = self.released.min(self.geometry().range(piece).start);
+        }
+    }
+
     /// A peer's piece led where it should and is in the object now.
     pub fn handle_piece_linked(&mut self, fetch: FetchId) {
         let Some(Fetch::Piece { source, piece, link, .. }) = self.fetches.remove(&fetch) else { return };
@@ -274,6 +306,7 @@ impl Download {
                 self.discard_camp();
             }
             self.claims.discard(source);
+            self.revision += 1;
             self.retire(source);
             return;
         }
@@ -433,16 +466,6 @@ impl Download {
         &self.ledger
     }
 
-    /// The pieces that may be given to other peers now, and the states that they hang on: proven ones, and all of a
-    /// prefix whose bytes came from the mirror.
-    pub fn servable(&self) -> PieceSet {
-        let geometry = self.geometry();
-        let mut set = PieceSet::none(geometry.pieces());
-        let trusted = 0..self.mirror_prefix();
-        trusted.chain(self.ledger.proven_from()..geometry.pieces()).for_each(|piece| set.insert(piece));
-        set
-    }
-
     pub(super) const fn geometry(&self) -> Geometry {
         self.ledger.geometry()
     }
@@ -471,8 +494,8 @@ impl Download {
         });
     }
 
-    pub(super) fn order_list(&mut self, source: SourceId) {
-        self.orders.push_back(Order::AskList(source));
+    pub(super) fn order_news(&mut self, source: SourceId) {
+        self.orders.push_back(Order::AwaitNews(source, pace::NEWS));
     }
 
     pub(super) fn note(&mut self, fact: Fact) {
@@ -536,13 +559,19 @@ impl Download {
             self.handle_piece_failure(fetch, fault);
         }
         let hollow = |peer: &Peer| match &peer.holding {
-            Holding::Pieces { have, grown_at, .. } => !have.is_all() && overdue(*grown_at, pace::GROWING),
+            Holding::Pieces { have, grown_at, .. } => {
+                let limit = if have.count() == 0 { pace::EMPTY } else { pace::GROWING };
+                !have.is_all() && overdue(*grown_at, limit)
+            }
             _ => false,
         };
         let hollow: Vec<_> = self.peers.iter().filter(|peer| hollow(peer)).map(|peer| peer.id).collect();
         hollow.into_iter().for_each(|source| self.handle_not_held(source));
-        let silent =
-            |peer: &Peer| matches!(peer.holding, Holding::Asked { since } if overdue(since, pace::STALL));
+        let silent = |peer: &Peer| {
+            let unanswered = |since: Instant| overdue(since, pace::NEWS + pace::STALL);
+            matches!(peer.holding, Holding::Asked { since } if overdue(since, pace::STALL))
+                || (peer.is_alive() && peer.awaited_since.is_some_and(unanswered))
+        };
         let silent: Vec<_> = self.peers.iter().filter(|peer| silent(peer)).map(|peer| peer.id).collect();
         for source in silent {
             self.handle_list_failure(source, PeerFault::Silent);
@@ -569,7 +598,10 @@ impl Download {
         let geometry = self.geometry();
         let (prefix, proven) = (self.ledger.prefix(), self.ledger.proven_from());
         for piece in 0..prefix {
-            let vouched = self.by(piece) == Some(By::Mirror) || piece >= proven || self.is_open(piece, now);
+            let vouched = self.by(piece) == Some(By::Mirror)
+                || piece >= proven
+                || self.is_resumed(piece)
+                || self.is_open(piece, now);
             if !vouched {
                 return geometry.range(piece).start;
             }

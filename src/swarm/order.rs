@@ -1,6 +1,7 @@
 //! What a download tells its driver.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use super::fault::PeerFault;
 use super::source::SourceId;
@@ -24,6 +25,9 @@ pub enum Walker {
 pub enum Order {
     /// Ask the peer for its piece-hash list; [`super::Download::handle_list`] and its siblings take the answer.
     AskList(SourceId),
+    /// Ask the peer for its list when it has more to tell than it had the last time, and to wait for that as long as this;
+    /// besides a list, [`super::Download::handle_no_news`] takes the answer.
+    AwaitNews(SourceId, Duration),
     /// Fetch one piece from a peer, in a buffer of its own, walk the chain over it and, if it leads to `expected`,
     /// put it into the object.
     FetchPiece {

@@ -39,8 +39,18 @@ pub(super) const LATE_UNKNOWN: Duration = Duration::from_secs(1);
 /// A third of apt's 30 s.
 pub(super) const APT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a holder that is still growing is asked for its list again.
+/// How often a holder of a part is asked for news, where it has none or answers without waiting for them.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How soon it is asked again when it had some: a list of 38 GiB that comes ten times a second takes half of what a gigabit
+/// gives, one of a package next to nothing.
+pub(super) const ASK_SOON: Duration = Duration::from_millis(100);
+
+/// How long a holder of a part is asked to wait for news: half of what it may be asked.
+pub(super) const NEWS: Duration = Duration::from_secs(10);
+
+/// How long a holder of a part may have nothing at all: as long as one that does not answer.
+pub(super) const EMPTY: Duration = STALL;
 
 /// A growing holder that has not grown for this long is given up: apt's own patience.
 pub(super) const GROWING: Duration = Duration::from_secs(30);

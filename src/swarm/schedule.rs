@@ -6,7 +6,7 @@ use super::download::{Download, Fetch, Prefer};
 use super::order::{Fact, Outcome, Walker};
 use super::pace;
 use super::source::{Holding, Mirror, Peer, PeerKind, SourceId};
-use crate::pieces::{End, Link, PieceIndex};
+use crate::pieces::{End, Link, PIECE_LENGTH, PieceIndex};
 
 /// When the mirror is to help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,13 @@ impl Download {
         let lateness = self.fetches.values().filter_map(|fetch| self.late_at(fetch)).filter(|at| *at > now);
         let answers = self.peers.iter().filter_map(|peer| match &peer.holding {
             Holding::Asked { since } => Some(*since + pace::STALL),
-            Holding::Pieces { have, asked_at, .. } if !have.is_all() => Some(*asked_at + pace::ASK_AGAIN),
+            Holding::Pieces { have, .. } if !have.is_all() => ask_for_news_at(peer),
+            _ => None,
+        });
+        let news = self.peers.iter().filter_map(|peer| peer.awaited_since);
+        let news = news.map(|since| since + pace::NEWS + pace::STALL).filter(|at| *at > now);
+        let empty = self.peers.iter().filter_map(|peer| match &peer.holding {
+            Holding::Pieces { have, grown_at, .. } if have.count() == 0 => Some(*grown_at + pace::EMPTY),
             _ => None,
         });
         let hedge = match self.mirror_due(now) {
@@ -76,14 +82,25 @@ impl Download {
         let patience =
             (self.last_release + pace::APT_PATIENCE > now).then(|| self.last_release + pace::APT_PATIENCE);
         let findings = self.findings_until.filter(|until| *until > now);
-        stalls.chain(lateness).chain(answers).chain(hedge).chain(patience).chain(findings).min()
+        stalls
+            .chain(lateness)
+            .chain(answers)
+            .chain(news)
+            .chain(empty)
+            .chain(hedge)
+            .chain(patience)
+            .chain(findings)
+            .min()
     }
 
     fn mirror_due(&self, now: Instant) -> Due {
         if self.is_without_mirror() {
             return Due::Never;
         }
-        let promising = || self.peers.iter().filter(|peer| peer.is_promising() && self.has_work_for(peer));
+        let worth_it = |peer: &&Peer| {
+            peer.is_promising() && (self.has_work_for(peer) || self.followed_until(peer, now).is_some())
+        };
+        let promising = || self.peers.iter().filter(worth_it);
         if promising().next().is_none() {
             return match self.findings_until {
                 Some(until) if self.prefer == Prefer::Offload => {
@@ -108,7 +125,9 @@ impl Download {
         let Some(last_byte) = self.last_byte else {
             return due_at(self.started + hedge, now);
         };
-        let stuck = due_at(last_byte + hedge.max(pace::HEDGE_UNKNOWN), now);
+        let followed = promising().filter_map(|peer| self.followed_until(peer, now)).max();
+        let patience = last_byte + hedge.max(pace::HEDGE_UNKNOWN);
+        let stuck = due_at(followed.map_or(patience, |until| until.max(patience)), now);
         match self.peers_too_slow(now) {
             Some(true) => Due::Now,
             Some(false) => earlier(stuck, Due::At(now + pace::JUDGE_AFTER)),
@@ -128,24 +147,53 @@ impl Download {
             return Some(elapsed >= pace::HEDGE_OFFLOAD && rate < pace::OFFLOAD_RATE);
         }
         let missing = as_f64(self.geometry().length().saturating_sub(self.peer_bytes));
-        let mirror = self.mirror_rate.unwrap_or(pace::MIRROR_RATE_GUESS);
-        Some(missing > rate * pace::CONTENT_WITH.as_secs_f64() && rate < mirror)
+        Some(missing > rate * pace::CONTENT_WITH.as_secs_f64() && rate < self.mirror_estimate())
+    }
+
+    /// What the mirror would give, in bytes a second. What it gives to others says nothing of what it would give us.
+    fn mirror_estimate(&self) -> f64 {
+        self.mirror_rate.unwrap_or(pace::MIRROR_RATE_GUESS)
+    }
+
+    /// Until when the mirror may wait for the next piece of a holder that is itself still downloading, at the head of those
+    /// who do; `None` where it is none, or that time is over.
+    ///
+    /// It costs no time: until then, the mirror alone would not have given more than is here already. Where the user wants
+    /// the mirror to be spared, it is twice what the pieces before took.
+    fn followed_until(&self, peer: &Peer, now: Instant) -> Option<Instant> {
+        let Holding::Pieces { have, .. } = &peer.holding else { return None };
+        let ahead = self.ledger.prefix().checked_sub(1).is_none_or(|last| have.contains(last));
+        if have.is_all() || have.count() == 0 || !ahead || !self.claims.supports(peer.id) {
+            return None;
+        }
+        let until = match self.prefer {
+            Prefer::Speed => {
+                let worth = as_f64(self.peer_bytes) / self.mirror_estimate();
+                self.started + Duration::from_secs_f64(worth.min(3600.0))
+            }
+            Prefer::Offload => {
+                let piece = peer.growth.rate().map(|rate| as_f64(PIECE_LENGTH) / rate);
+                let patience =
+                    piece.map_or(pace::HEDGE_OFFLOAD, |piece| Duration::from_secs_f64(2.0 * piece));
+                peer.growth.last()? + patience.max(pace::HEDGE_OFFLOAD)
+            }
+        };
+        let until = until.min(peer.growth.last()? + pace::APT_PATIENCE);
+        (now < until).then_some(until)
     }
 
     fn ask_growing_holders(&mut self, now: Instant) {
-        let due = |peer: &Peer| match &peer.holding {
-            Holding::Pieces { have, asked_at, .. } => !have.is_all() && now >= *asked_at + pace::ASK_AGAIN,
-            _ => false,
-        };
-        let due: Vec<SourceId> = self.peers.iter().filter(|peer| due(peer)).map(|peer| peer.id).collect();
-        for source in due {
-            if let Some(Holding::Pieces { asked_at, .. }) =
-                self.peers.get_mut(source.0 as usize).map(|peer| &mut peer.holding)
+        let mut due = Vec::new();
+        for peer in self.peers.iter_mut().filter(|peer| is_part(peer)) {
+            if ask_for_news_at(peer).is_some_and(|at| now >= at)
+                && let Holding::Pieces { asked_at, .. } = &mut peer.holding
             {
                 *asked_at = now;
+                peer.awaited_since = Some(now);
+                due.push(peer.id);
             }
-            self.order_list(source);
         }
+        due.into_iter().for_each(|source| self.order_news(source));
     }
 
     /// Starts a walk where nobody walks and somebody can.
@@ -372,6 +420,17 @@ impl Download {
     fn in_flight(&self, source: SourceId) -> usize {
         self.piece_fetches().filter(|of| *of == source).count()
     }
+}
+
+fn is_part(peer: &Peer) -> bool {
+    matches!(&peer.holding, Holding::Pieces { have, .. } if !have.is_all())
+}
+
+/// When a holder of a part is to be asked for news; `None` while it is being asked.
+fn ask_for_news_at(peer: &Peer) -> Option<Instant> {
+    let Holding::Pieces { asked_at, .. } = &peer.holding else { return None };
+    let pause = if peer.growth.fresh { pace::ASK_SOON } else { pace::ASK_AGAIN };
+    peer.awaited_since.is_none().then(|| *asked_at + pause)
 }
 
 fn hedge_for(peer: &Peer) -> Duration {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::pieces::PieceSet;
+use crate::pieces::{PIECE_LENGTH, PieceSet};
 
 /// A source within one download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,6 +75,51 @@ pub(super) struct Peer {
     pub(super) charged: bool,
     /// It said that it does not hold the object.
     pub(super) absent: bool,
+    /// When it was asked for news of what it holds, which have not come yet.
+    pub(super) awaited_since: Option<Instant>,
+    /// How a holder of a part has grown so far.
+    pub(super) growth: Growth,
+}
+
+/// How much a holder had at most, and how quickly it came to that.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Growth {
+    /// The most pieces that it had; what it had less in between is not counted twice.
+    most: usize,
+    /// When its growth was first seen, and how much it had then.
+    first: Option<(Instant, usize)>,
+    /// When it was last seen.
+    last: Option<Instant>,
+    /// Whether its last news were that it has more.
+    pub(super) fresh: bool,
+}
+
+impl Growth {
+    /// It has so many pieces now; says whether it never had so many.
+    pub(super) fn note(&mut self, count: usize, now: Instant) -> bool {
+        self.fresh = count > self.most;
+        if self.fresh {
+            if self.most > 0 {
+                self.first = self.first.or(Some((now, count)));
+            }
+            (self.most, self.last) = (count, Some(now));
+        }
+        self.fresh
+    }
+
+    /// When it last had more than ever before.
+    pub(super) const fn last(&self) -> Option<Instant> {
+        self.last
+    }
+
+    /// Its rate in bytes a second, once it has been seen to grow twice.
+    #[allow(clippy::cast_precision_loss, reason = "an object has 2^18 pieces at most")]
+    pub(super) fn rate(&self) -> Option<f64> {
+        let ((first, before), last) = (self.first?, self.last?);
+        let pieces = self.most.saturating_sub(before);
+        let took = last.saturating_duration_since(first);
+        (pieces > 0 && !took.is_zero()).then(|| pieces as f64 * PIECE_LENGTH as f64 / took.as_secs_f64())
+    }
 }
 
 impl Peer {
@@ -94,6 +139,8 @@ impl Peer {
             delivered: false,
             charged: false,
             absent: false,
+            awaited_since: None,
+            growth: Growth::default(),
         }
     }
 

@@ -7,9 +7,11 @@ mod support;
 
 mod faults;
 mod get;
+mod growing;
 mod lookups;
 mod node;
 mod odd;
+mod resume;
 mod rubbish;
 mod server;
 mod strangers;

@@ -159,7 +159,9 @@ fn ask_everything(parrot: &Parrot, runtime: &tokio::runtime::Runtime, words: &[u
     let geometry = Geometry::new(length).unwrap();
     let all = async {
         let _ = client.length(parrot.address(), id).await;
-        if let Ok(ListAnswer::List(list, have)) = client.list(parrot.address(), id, geometry).await {
+        if let Ok(ListAnswer::List { list, have, .. }) =
+            client.list(parrot.address(), id, geometry, None).await
+        {
             prop_assert_eq!(list.inner().len(), 2);
             prop_assert!((3..10).all(|piece| !have.contains(piece)));
         }

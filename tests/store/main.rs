@@ -6,6 +6,7 @@ mod assembly;
 mod full_disk;
 mod import;
 mod kill;
+mod leftover;
 mod objects;
 mod quota;
 mod recovery;

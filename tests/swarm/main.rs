@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod following;
 mod found;
 mod random;
+mod resume;
+mod seeding;
 mod sources;
 mod world;

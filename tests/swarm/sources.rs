@@ -270,3 +270,17 @@ fn offload_waits_for_slow_peers() {
     assert_eq!(offload.run(), Outcome::Closed);
     assert_eq!(offload.mirror_bytes, 0);
 }
+
+#[test]
+fn a_linked_piece_that_is_written_over_is_fetched_again() {
+    for when in [500, 1000, 3000, 5000] {
+        let mut world = World::new(LARGE, &[mirror(8.0 * MB)]);
+        world.run_for(Duration::from_millis(when));
+        for piece in [0, 2] {
+            if world.machine.ledger().is_linked(piece) {
+                world.overwrite(piece, 1);
+            }
+        }
+        assert_eq!(world.run(), Outcome::Closed, "after {when} ms");
+    }
+}

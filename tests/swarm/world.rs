@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use aptpeer::digest::Sha256;
-use aptpeer::pieces::{End, Geometry, PIECE_LENGTH, PieceIndex, PieceList, PieceSet, State};
+use aptpeer::pieces::{End, Geometry, Kept, Link, PIECE_LENGTH, PieceIndex, PieceList, PieceSet, State};
 use aptpeer::swarm::{
     Download, Fact, FetchId, Order, Outcome, PeerFault, PeerKind, Prefer, SourceId, Standing, Walker,
 };
@@ -70,6 +70,10 @@ pub(crate) struct Behaviour {
     pub(crate) empty_handed: bool,
     /// Stops in the middle of this piece.
     pub(crate) stalls_at: Option<PieceIndex>,
+    /// It is still downloading: so many bytes it had when we began, and so many come a second.
+    pub(crate) grows: Option<(f64, f64)>,
+    /// It answers questions for news at once, whether it has any or not.
+    pub(crate) impatient: bool,
     /// A look-up finds it after this time; it is known from the start otherwise.
     pub(crate) found_after: Option<Duration>,
 }
@@ -91,6 +95,8 @@ pub(crate) fn mirror(rate: f64) -> Behaviour {
         hollow: false,
         empty_handed: false,
         stalls_at: None,
+        grows: None,
+        impatient: false,
         found_after: None,
     }
 }
@@ -116,6 +122,8 @@ pub(crate) fn stranger(network: u8, rate: f64) -> Behaviour {
 #[derive(Debug, Clone, Copy)]
 enum Event {
     ListArrives(SourceId),
+    /// It has no more than so many pieces, and says so.
+    NoNews(SourceId),
     ListFails(SourceId),
     PieceBytes(FetchId, u64, bool),
     PieceFails(FetchId),
@@ -159,6 +167,15 @@ pub(crate) struct World {
     pub(crate) facts: Vec<Fact>,
     pub(crate) carried: Vec<u64>,
     pub(crate) mirror_bytes: u64,
+    /// Pieces that other peers could have had before the object was closed.
+    pub(crate) offered: PieceSet,
+    /// Some of them, or of the states told with them, were not the object's.
+    pub(crate) offered_wrong: bool,
+    revision: Option<u64>,
+    /// How many pieces each source told that it has.
+    told: Vec<u32>,
+    /// How often a source was asked for news.
+    pub(crate) questions: u32,
 }
 
 const SLICE: u64 = PIECE_LENGTH / 16;
@@ -179,6 +196,7 @@ impl World {
         }
         let sources: Vec<_> = all.iter().filter(|source| source.kind.is_some()).cloned().collect();
         let count = geometry.pieces() as usize;
+        let told = vec![0; sources.len()];
         let mut world = Self {
             geometry,
             now: start,
@@ -200,6 +218,11 @@ impl World {
             first_byte: None,
             facts: Vec::new(),
             mirror_bytes: 0,
+            offered: PieceSet::none(geometry.pieces()),
+            offered_wrong: false,
+            revision: None,
+            told,
+            questions: 0,
         };
         for index in 0..world.sources.len() {
             match world.sources[index].found_after {
@@ -208,6 +231,39 @@ impl World {
             }
         }
         world
+    }
+
+    /// An earlier download has left these pieces, as linked over these variants.
+    pub(crate) fn resumed(
+        mut self,
+        pieces: impl IntoIterator<Item = PieceIndex>,
+        variant: fn(PieceIndex) -> Variant,
+        from_mirror: bool,
+    ) -> Self {
+        let (states, _) = chain(self.geometry, variant);
+        let mut kept = Vec::new();
+        for piece in pieces {
+            let start = piece.checked_sub(1).map_or(State::INITIAL, |before| states[before as usize]);
+            let link = Link { start, end: step(self.geometry, start, piece, variant(piece)) };
+            kept.push(Kept { piece, link, from_mirror });
+            self.file[piece as usize] = Some(variant(piece));
+            self.committed[piece as usize] = true;
+        }
+        self.machine.resume(&kept);
+        self
+    }
+
+    /// Somebody writes other bytes over a linked piece.
+    pub(crate) fn overwrite(&mut self, piece: PieceIndex, variant: Variant) {
+        self.write(piece, variant);
+        self.committed[piece as usize] = true;
+        self.machine.handle_overwritten(piece);
+    }
+
+    /// The mirror's rate is known from before.
+    pub(crate) fn mirror_known(mut self, rate: f64) -> Self {
+        self.machine.add_mirror(Some(rate));
+        self
     }
 
     /// A look-up will find the list over these variants.
@@ -247,8 +303,17 @@ impl World {
     }
 
     pub(crate) fn run(&mut self) -> Outcome {
+        self.run_for(Duration::from_secs(u64::from(u32::MAX)))
+    }
+
+    /// Runs until the end, or until this time is over.
+    pub(crate) fn run_for(&mut self, limit: Duration) -> Outcome {
         self.machine.handle_timeout(self.now);
         for _ in 0..200_000 {
+            if self.elapsed() >= limit {
+                return self.machine.outcome();
+            }
+            self.observe_offer();
             self.drain();
             self.observe();
             if self.machine.outcome() != Outcome::Running {
@@ -291,6 +356,22 @@ impl World {
                         Behaviour { dead: true, .. } => self.at(later, Event::ListFails(id)),
                         Behaviour { silent: true, .. } => {}
                         _ => self.at(later, Event::ListArrives(id)),
+                    }
+                }
+                Order::AwaitNews(id, wait) => {
+                    self.questions += 1;
+                    let who = self.source(id);
+                    let source = self.sources[who].clone();
+                    let arrives = self.now + source.latency;
+                    // Told before: what it had when it answered last.
+                    let told = self.told[who];
+                    let limit = if source.impatient { self.now } else { self.now + wait };
+                    match self.grown_beyond(&source, told) {
+                        Some(at) if at <= limit => {
+                            self.at(at.max(self.now) + source.latency, Event::ListArrives(id));
+                        }
+                        _ if source.impatient => self.at(arrives, Event::ListArrives(id)),
+                        _ => self.at(arrives + wait, Event::NoNews(id)),
                     }
                 }
                 Order::FetchPiece { fetch, source, piece, range, start, expected } => {
@@ -344,6 +425,23 @@ impl World {
         }
     }
 
+    /// How many pieces a source has by now that is still downloading.
+    fn grown(&self, source: &Behaviour) -> u32 {
+        let Some((before, rate)) = source.grows else { return self.geometry.pieces() };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let bytes = (before + rate * self.elapsed().as_secs_f64()) as u64;
+        (0..self.geometry.pieces()).take_while(|piece| self.geometry.range(*piece).end <= bytes).count()
+            as u32
+    }
+
+    /// When it has more than so many.
+    #[allow(clippy::cast_precision_loss)]
+    fn grown_beyond(&self, source: &Behaviour, count: u32) -> Option<Instant> {
+        let (before, rate) = source.grows?;
+        let wanted = self.geometry.range(count.min(self.geometry.last())).end as f64 + 1.0;
+        (rate > 0.0).then(|| self.start + Duration::from_secs_f64(((wanted - before) / rate).max(0.0)))
+    }
+
     fn behaviour(&self, who: usize) -> Behaviour {
         self.sources.get(who).cloned().unwrap_or_else(|| self.mirror.clone().unwrap())
     }
@@ -359,13 +457,23 @@ impl World {
             Event::ListArrives(id) => match self.sources[self.source(id)].list {
                 None => self.machine.handle_no_list(id, self.now),
                 Some(variant) => {
+                    let who = self.source(id);
                     let list = list(self.geometry, variant);
                     let pieces = self.geometry.pieces();
+                    if self.sources[who].grows.is_some() {
+                        let count = self.grown(&self.sources[who]);
+                        self.told[who] = count;
+                        let have = PieceSet::from_ranges(pieces, (count > 0).then(|| 0..=count - 1));
+                        let known = (1..).zip(list.inner()).map(|(at, state)| state.filter(|_| at <= count));
+                        let list = PieceList::new(self.geometry, known.collect()).unwrap();
+                        return self.machine.handle_list(id, list, have, self.now);
+                    }
                     let hollow = self.sources[self.source(id)].hollow;
                     let have = if hollow { PieceSet::none(pieces) } else { PieceSet::all(pieces) };
                     self.machine.handle_list(id, list, have, self.now);
                 }
             },
+            Event::NoNews(id) => self.machine.handle_no_news(id),
             Event::ListFails(id) => self.machine.handle_list_failure(id, PeerFault::Unreachable),
             Event::PieceFails(fetch) => {
                 self.pieces.remove(&fetch);
@@ -472,6 +580,24 @@ impl World {
                 "apt completed a wrong file: {:?}",
                 self.seen
             );
+        }
+    }
+
+    /// What other peers would be given now, looked at as often as the driver does.
+    fn observe_offer(&mut self) {
+        let revision = Some(self.machine.revision());
+        if self.revision == revision || self.machine.outcome() != Outcome::Running {
+            return;
+        }
+        self.revision = revision;
+        let offer = self.machine.servable();
+        let truth = list(self.geometry, right);
+        self.offered_wrong |= !offer.states.agrees_with(&truth);
+        for piece in (0..self.geometry.pieces()).filter(|piece| offer.have.contains(*piece)) {
+            self.offered.insert(piece);
+            self.offered_wrong |= self.file[piece as usize] != Some(0);
+            let ends = [piece, piece + 1].map(|boundary| offer.states.state(boundary));
+            assert!(ends[0].is_some() && (ends[1].is_some() || piece == self.geometry.last()));
         }
     }
 

@@ -69,7 +69,7 @@ settings! {
     /// How fast and how much at once.
     transfer: Transfer {
         /// How fast all peers together may be served.
-        max_upload_rate: Rate = "0", later;
+        max_upload_rate: Rate = "0";
         /// How fast peers and mirrors together may be read.
         max_download_rate: Rate = "0", later;
         /// How many files are served to peers at once.

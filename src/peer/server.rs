@@ -1,5 +1,6 @@
 //! Giving objects away by their hash, from their kept mappings, to whoever asks.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -10,7 +11,7 @@ use tracing::debug;
 
 use super::visitor::visitor;
 use crate::digest::Sha256;
-use crate::http::{Body, Conn, Hangup, Outcome, Representation, Site, precondition, text};
+use crate::http::{Body, Conn, Hangup, Outcome, Representation, Site, Throttle, precondition, text};
 use crate::metrics::{InProgress, Metrics, VerificationFailure};
 use crate::pieces::PieceSet;
 use crate::store::{Object, Store, StoreError};
@@ -21,6 +22,8 @@ use crate::wire::{MAX_PIECE_LIST_BYTES, PROTOCOL_VERSION, PeerTarget, PieceListM
 pub struct PeerSiteConfig {
     /// Bodies that are sent at the same time; beyond, 503.
     pub max_uploads: usize,
+    /// How fast all of them together, in bytes a second. Lists and heads are not counted.
+    pub max_rate: Option<NonZeroU64>,
 }
 
 /// The site on the peer port: `/hash/<64 hex>`, its `/pieces`, and `/`.
@@ -28,13 +31,15 @@ pub struct PeerSite {
     store: Store,
     metrics: Metrics,
     uploads: Arc<AtomicUsize>,
+    throttle: Throttle,
     config: PeerSiteConfig,
 }
 
 impl PeerSite {
     /// A site that serves the whole objects of `store`.
     pub fn new(store: Store, metrics: Metrics, config: PeerSiteConfig) -> Self {
-        Self { store, metrics, uploads: Arc::default(), config }
+        let throttle = Throttle::new(config.max_rate);
+        Self { store, metrics, uploads: Arc::default(), throttle, config }
     }
 
     /// Bodies that are being sent now.
@@ -105,7 +110,7 @@ impl PeerSite {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
                 return response;
             };
-            slot.body(object, range.clone())
+            slot.body(object, range.clone(), &self.throttle)
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -155,14 +160,13 @@ impl Slot {
         Some(Self { uploads: uploads.clone(), metrics: metrics.clone(), _active: metrics.upload_started() })
     }
 
-    fn body(self, object: &Arc<Object>, range: std::ops::Range<u64>) -> Body {
+    fn body(self, object: &Arc<Object>, range: std::ops::Range<u64>, throttle: &Throttle) -> Body {
         use futures_util::TryStreamExt as _;
         let length = range.end - range.start;
         let metrics = self.metrics.clone();
-        let chunks = object
-            .chunks(range)
-            .inspect_err(move |error| count_damage(&metrics, error))
-            .inspect_ok(move |bytes| self.metrics.bytes_uploaded(bytes.len() as u64));
+        let chunks = object.chunks(range).inspect_err(move |error| count_damage(&metrics, error));
+        let chunks =
+            throttle.stream(chunks).inspect_ok(move |bytes| self.metrics.bytes_uploaded(bytes.len() as u64));
         Body::stream(chunks, Some(length))
     }
 }

@@ -20,9 +20,9 @@ const PIECE: usize = 4 << 20;
 const QUICKLY: Duration = Duration::from_secs(3);
 
 /// A daemon that holds one object of three pieces.
-struct Holder {
-    daemon: Daemon,
-    object: Vec<u8>,
+pub(crate) struct Holder {
+    pub(crate) daemon: Daemon,
+    pub(crate) object: Vec<u8>,
     id: Sha256,
 }
 
@@ -31,7 +31,7 @@ impl Holder {
         Self::with(Setup::new(), 2 * PIECE + 123_456)
     }
 
-    fn with(setup: Setup, length: usize) -> Self {
+    pub(crate) fn with(setup: Setup, length: usize) -> Self {
         let daemon = setup.start();
         let object = noise(17, length);
         let folder = tempfile::tempdir().unwrap();
@@ -45,15 +45,15 @@ impl Holder {
         Self { daemon, object, id }
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.daemon.peer()
     }
 
-    fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         format!("/hash/{}", self.id)
     }
 
-    fn ask(&self, method: &str, headers: &[(&str, &str)]) -> Response {
+    pub(crate) fn ask(&self, method: &str, headers: &[(&str, &str)]) -> Response {
         request(self.address(), method, &self.target(), headers)
     }
 

@@ -71,7 +71,7 @@ settings! {
         /// How fast all peers together may be served.
         max_upload_rate: Rate = "0";
         /// How fast peers and mirrors together may be read.
-        max_download_rate: Rate = "0", later;
+        max_download_rate: Rate = "0";
         /// How many files are served to peers at once.
         max_concurrent_uploads: Whole<0, 10_000> = 20;
         /// How many pieces of 4 MiB are fetched from peers at once, all files together.

@@ -132,6 +132,7 @@ impl Node {
         let config = DownloadsConfig {
             max_pieces: NonZeroUsize::new(settings.transfer.max_concurrent_downloads.get() as usize)
                 .unwrap_or(NonZeroUsize::MIN),
+            max_rate: settings.transfer.max_download_rate.bytes_per_second(),
             prefer: match settings.transfer.prefer {
                 Prefer::Speed => swarm::Prefer::Speed,
                 Prefer::Offload => swarm::Prefer::Offload,

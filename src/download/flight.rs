@@ -67,6 +67,8 @@ pub(super) struct Flight {
     inbox: mpsc::Receiver<Event>,
     lists: JoinSet<(SourceId, Result<ListAnswer, PeerError>)>,
     tally: Tally,
+    /// Our own limit slowed it down: how fast it was says nothing of the mirror.
+    held_back: bool,
     began: Instant,
     last_modified: Option<String>,
     why: Option<DownloadError>,
@@ -106,6 +108,7 @@ impl Flight {
             inbox,
             lists: JoinSet::new(),
             tally: Tally::default(),
+            held_back: false,
             began: now,
             last_modified: None,
             why: None,
@@ -264,6 +267,7 @@ impl Flight {
         self.context.metrics.object_delivered(source);
         let took = clock::now() - self.began;
         if mirror > 0
+            && !self.held_back
             && let Some(target) = &self.shared.want.mirror
         {
             self.context.note_mirror_rate(target, mirror, took);
@@ -296,6 +300,7 @@ impl Flight {
                         canvas: self.canvas.clone(),
                         client: self.context.peers.clone(),
                         queue: self.context.queue.clone(),
+                        throttle: self.context.throttle.clone(),
                         events: self.events.clone(),
                     };
                     let abort = self.tasks.spawn(task.run());
@@ -344,6 +349,7 @@ impl Flight {
             licence: licence.clone(),
             canvas: self.canvas.clone(),
             queue: self.context.queue.clone(),
+            throttle: self.context.throttle.clone(),
             events: self.events.clone(),
             offset: range.start,
             chain: ChainWalk::from_state(start),
@@ -394,6 +400,10 @@ impl Flight {
         let now = clock::now();
         match event {
             Event::Answered(fetch) => self.machine.handle_answered(fetch),
+            Event::HeldBack(fetch) => {
+                self.held_back = true;
+                self.machine.handle_held_back(fetch, now);
+            }
             Event::Begun(fetch) => self.machine.handle_begun(fetch, now),
             Event::Progress { fetch, offset, bytes } => {
                 if let Some(running) = self.running.get(&fetch)

@@ -81,6 +81,8 @@ pub struct Download {
     pub(super) started: Instant,
     /// When a byte of the object last arrived from anywhere.
     pub(super) last_byte: Option<Instant>,
+    /// When our own limit on downloads last kept bytes waiting that peers had sent.
+    pub(super) held_back: Option<Instant>,
     /// Bytes that peers delivered, for their rate.
     pub(super) peer_bytes: u64,
     pub(super) last_release: Instant,
@@ -115,6 +117,7 @@ impl Download {
             next_fetch: 0,
             started: now,
             last_byte: None,
+            held_back: None,
             peer_bytes: 0,
             last_release: now,
             released: 0,
@@ -233,6 +236,20 @@ impl Download {
     pub fn handle_answered(&mut self, fetch: FetchId) {
         if let Some(Fetch::Piece { started, held, .. }) = self.fetches.get_mut(&fetch) {
             (*started, *held) = (true, true);
+        }
+    }
+
+    /// We keep a fetch waiting for the sake of our own limit, until [`Self::handle_begun`]: nobody is slow who waits for us.
+    pub fn handle_held_back(&mut self, fetch: FetchId, now: Instant) {
+        match self.fetches.get_mut(&fetch) {
+            Some(Fetch::Piece { held, .. }) => (*held, self.held_back) = (true, Some(now)),
+            Some(Fetch::Walk { walker, progress, .. }) => {
+                *progress = now;
+                if matches!(walker, Walker::Peer(_)) {
+                    self.held_back = Some(now);
+                }
+            }
+            None => {}
         }
     }
 
@@ -521,7 +538,7 @@ impl Download {
             .fetches
             .iter()
             .filter_map(|(fetch, state)| match state {
-                Fetch::Piece { progress, started, .. } if overdue(*progress, pace::STALL) => {
+                Fetch::Piece { progress, started, held: false, .. } if overdue(*progress, pace::STALL) => {
                     Some((*fetch, *started))
                 }
                 Fetch::Walk { walker: Walker::Peer(_), progress, .. } if overdue(*progress, pace::STALL) => {

@@ -35,8 +35,8 @@ pub(super) const STALL: Duration = Duration::from_secs(3);
 /// peer is asked for the same piece.
 pub(super) const LATE_UNKNOWN: Duration = Duration::from_secs(1);
 
-/// Nothing was released for this long while bytes were waiting under a stranger's list: it counts as a neighbour's.
-/// A third of apt's 30 s.
+/// Nothing was released for this long: the mirror helps, whose bytes can be handed on as they come. While bytes were waiting
+/// under a stranger's list, that counts as a neighbour's. A third of apt's 30 s.
 pub(super) const APT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often a holder that is still growing is asked for its list again.

@@ -109,6 +109,8 @@ impl Download {
             return due_at(self.started + hedge, now);
         };
         let stuck = due_at(last_byte + hedge.max(pace::HEDGE_UNKNOWN), now);
+        // However much has come: apt has seen nothing of it, and the mirror's bytes can be handed on as they come.
+        let stuck = earlier(stuck, due_at(self.last_release + pace::APT_PATIENCE, now));
         match self.peers_too_slow(now) {
             Some(true) => Due::Now,
             Some(false) => earlier(stuck, Due::At(now + pace::JUDGE_AFTER)),
@@ -122,6 +124,10 @@ impl Download {
         let elapsed = now.duration_since(self.started);
         if elapsed < pace::JUDGE_AFTER {
             return None;
+        }
+        if self.held_back.is_some_and(|at| now < at + pace::JUDGE_AFTER) {
+            // It is our own limit that they keep to; the mirror could do no better.
+            return Some(false);
         }
         let rate = as_f64(self.peer_bytes) / elapsed.as_secs_f64();
         if self.prefer == Prefer::Offload {
@@ -150,6 +156,11 @@ impl Download {
 
     /// Starts a walk where nobody walks and somebody can.
     fn assign_walk(&mut self, now: Instant) {
+        let starving = self.is_apt_starving(now);
+        if starving {
+            // Whatever it brings further on is of no use to apt now.
+            self.cancel_where(|fetch| matches!(fetch, Fetch::Walk { walker: Walker::Mirror, .. }));
+        }
         if self.fetches.values().any(|fetch| matches!(fetch, Fetch::Walk { .. })) {
             return;
         }
@@ -167,6 +178,7 @@ impl Download {
         let first_free = (prefix..pieces).find(|piece| free(*piece));
         let from = match first_free {
             Some(piece) if piece == prefix => piece,
+            _ if starving => prefix,
             // Beyond the front the start is only somebody's word: good enough where that word is trusted.
             Some(piece) if self.is_open(piece, now) && self.claims.state(piece).is_some() => piece,
             // The front itself is being fetched: walk over it only when that takes too long.
@@ -182,6 +194,17 @@ impl Download {
         }
         let geometry = self.geometry();
         self.order_walk(walker, geometry.range(from).start..geometry.range(until - 1).end, start, now);
+    }
+
+    /// Whether apt has got nothing for so long that it may hang up, while the piece that it waits for is fetched from a
+    /// peer and the mirror is elsewhere: the bytes of a walk can be handed on before the piece is whole.
+    fn is_apt_starving(&self, now: Instant) -> bool {
+        let prefix = self.ledger.prefix();
+        let at_front = |fetch: &Fetch| matches!(fetch, Fetch::Walk { piece, .. } if *piece == prefix);
+        self.mirror == Mirror::Active
+            && now >= self.last_release + pace::APT_PATIENCE
+            && self.is_fetched_by_peer(prefix)
+            && !self.fetches.values().any(at_front)
     }
 
     /// Counts the walks that set out from one place. So many that lead nowhere are a mistake of ours or the mirror's:

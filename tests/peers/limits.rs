@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::server::Holder;
-use crate::support::daemon::Setup;
+use crate::support::daemon::{Daemon, Setup};
 use crate::support::http::Wire;
+use crate::support::mirror::Mirror;
+use crate::support::peers::Peer;
+use crate::world::{self, faults_in, fetch, learn, objects, slices, url};
 
 /// How long a rate is measured.
 const MEASURED: Duration = Duration::from_secs(5);
@@ -63,4 +66,70 @@ fn a_very_small_limit_lets_an_upload_through_bit_by_bit() {
         holder.ask("HEAD", &[]);
     }
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+fn limited(rate: &str) -> Setup {
+    Setup::new().with(&format!("[transfer]\nmax_download_rate = \"{rate}\"\n"))
+}
+
+/// Nobody was slow who waited for us.
+#[track_caller]
+fn check_innocence(daemon: &Daemon) {
+    assert_eq!(faults_in(&daemon.log()), [""; 0]);
+}
+
+#[test]
+fn downloads_are_as_fast_as_their_limit_and_share_it_evenly() {
+    let repository = world::repository();
+    let mirror = Mirror::start(&repository.root());
+    let daemon = limited("1MB/s").start();
+    learn(daemon.proxy(), &mirror);
+    // One is kept and shared, the other handed through: no index names it.
+    let named = url(&mirror, &repository, "twelve");
+    let unnamed = format!("{}/unknown.deb", mirror.url());
+    std::fs::write(repository.root().join("unknown.deb"), crate::support::noise(3, 20_000_000)).unwrap();
+    let rates = std::thread::scope(|scope| {
+        let proxy = daemon.proxy();
+        let client = |url: String| scope.spawn(move || rate(proxy, &url));
+        [client(named), client(unnamed)].map(|client| client.join().unwrap())
+    });
+    check_rate(rates[0] + rates[1], 1e6);
+    check_rate(rates[0], 500e3);
+}
+
+#[test]
+fn peers_at_our_limit_are_neither_slow_nor_helped_by_the_mirror() {
+    let repository = world::repository();
+    let objects = objects(&repository);
+    let (one, other) = (Peer::honest(&slices(&objects)), Peer::honest(&slices(&objects)));
+    let mirror = Mirror::start(&repository.root());
+    let daemon = limited("2MB/s").peer(one.address()).peer(other.address()).start();
+    learn(daemon.proxy(), &mirror);
+    let fetched = fetch(daemon.proxy(), &url(&mirror, &repository, "three"), &[]);
+    assert!(fetched.body == objects[1]);
+    #[allow(clippy::cast_precision_loss)]
+    let rate = objects[1].len() as f64 / fetched.took.as_secs_f64();
+    check_rate(rate, 2e6);
+    assert_eq!(mirror.bytes("*.deb"), 0);
+    check_innocence(&daemon);
+}
+
+#[test]
+fn apt_hears_of_a_file_within_its_patience_however_small_the_limit() {
+    let repository = world::repository();
+    let objects = objects(&repository);
+    let peer = Peer::honest(&slices(&objects));
+    let mirror = Mirror::start(&repository.root());
+    let daemon = limited("20KB/s").peer(peer.address()).start();
+    learn(daemon.proxy(), &mirror);
+    let mut wire = Wire::connect(daemon.proxy());
+    wire.patience(Duration::from_secs(20));
+    wire.ask("GET", &url(&mirror, &repository, "twelve"), &[]);
+    assert_eq!(wire.head().unwrap().status, 200);
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(12) {
+        wire.patience(Duration::from_secs(5));
+        wire.bytes(1_000).unwrap();
+    }
+    check_innocence(&daemon);
 }

@@ -72,7 +72,7 @@ settings! {
         max_upload_rate: Rate = "0";
         /// How fast peers and mirrors together may be read.
         max_download_rate: Rate = "0";
-        /// How many files are served to peers at once.
+        /// How many files are served to peers at once; one address, or one IPv6 /64, gets most of them, never all.
         max_concurrent_uploads: Whole<0, 10_000> = 20;
         /// How many pieces of 4 MiB are fetched from peers at once, all files together.
         max_concurrent_downloads: Whole<1, 1_000> = 8;

@@ -205,7 +205,7 @@ impl Node {
             max_uploads: settings.transfer.max_concurrent_uploads.get() as usize,
             max_rate: settings.transfer.max_upload_rate.bytes_per_second(),
         };
-        let peer_site = Arc::new(PeerSite::new(store.clone(), metrics.clone(), peer_config));
+        let peer_site = Arc::new(PeerSite::new(store.clone(), metrics.clone(), &peer_config));
         for listener in listeners.peers {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
         }

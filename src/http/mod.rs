@@ -22,7 +22,7 @@ pub use body::{Body, BoxError};
 pub use limits::{Limits, Overflow};
 pub use range::{ContentRange, Outcome, RangeSpec, Representation, precondition};
 pub use scanner::Head;
-pub use server::{Conn, Hangup, Site, serve};
+pub use server::{Conn, Hangup, Site, origin, serve};
 pub use text::text;
 pub use throttle::{Throttle, Turn};
 pub use tunnel::Tunnel;

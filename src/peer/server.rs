@@ -1,8 +1,9 @@
 //! Giving objects away by their hash, from their kept mappings, to whoever asks.
 
+use std::net::IpAddr;
 use std::num::NonZeroU64;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
@@ -11,16 +12,17 @@ use tracing::debug;
 
 use super::visitor::visitor;
 use crate::digest::Sha256;
-use crate::http::{Body, Conn, Hangup, Outcome, Representation, Site, Throttle, precondition, text};
+use crate::http::{Body, Conn, Hangup, Outcome, Representation, Site, Throttle, origin, precondition, text};
 use crate::metrics::{InProgress, Metrics, VerificationFailure};
 use crate::pieces::PieceSet;
 use crate::store::{Object, Store, StoreError};
+use crate::swarm::Slots;
 use crate::wire::{MAX_PIECE_LIST_BYTES, PROTOCOL_VERSION, PeerTarget, PieceListMessage};
 
 /// What the peer port serves, and how much of it at once.
 #[derive(Debug, Clone)]
 pub struct PeerSiteConfig {
-    /// Bodies that are sent at the same time; beyond, 503.
+    /// Bodies that are sent at the same time; beyond, 503. One IPv4 address, or one IPv6 /64, never gets all of them.
     pub max_uploads: usize,
     /// How fast all of them together, in bytes a second. Lists and heads are not counted.
     pub max_rate: Option<NonZeroU64>,
@@ -30,24 +32,24 @@ pub struct PeerSiteConfig {
 pub struct PeerSite {
     store: Store,
     metrics: Metrics,
-    uploads: Arc<AtomicUsize>,
+    uploads: Arc<Mutex<Slots<IpAddr>>>,
     throttle: Throttle,
-    config: PeerSiteConfig,
 }
 
 impl PeerSite {
     /// A site that serves the whole objects of `store`.
-    pub fn new(store: Store, metrics: Metrics, config: PeerSiteConfig) -> Self {
+    pub fn new(store: Store, metrics: Metrics, config: &PeerSiteConfig) -> Self {
         let throttle = Throttle::new(config.max_rate);
-        Self { store, metrics, uploads: Arc::default(), throttle, config }
+        let uploads = Arc::new(Mutex::new(Slots::new(config.max_uploads)));
+        Self { store, metrics, uploads, throttle }
     }
 
     /// Bodies that are being sent now.
     pub fn uploads(&self) -> usize {
-        self.uploads.load(Ordering::Relaxed)
+        lock(&self.uploads).taken()
     }
 
-    fn respond(&self, request: &Request<Incoming>) -> Response<Body> {
+    fn respond(&self, request: &Request<Incoming>, from: IpAddr) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this port knows GET and HEAD");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -66,7 +68,7 @@ impl PeerSite {
                 None => not_held(),
             },
             Some(PeerTarget::Object(id)) => match self.object(&id) {
-                Some(object) => self.serve(request, &object),
+                Some(object) => self.serve(request, &object, from),
                 None => not_held(),
             },
             None => text(StatusCode::NOT_FOUND, "this port serves /hash/<sha256> and nothing else"),
@@ -81,7 +83,7 @@ impl PeerSite {
         })
     }
 
-    fn serve(&self, request: &Request<Incoming>, object: &Arc<Object>) -> Response<Body> {
+    fn serve(&self, request: &Request<Incoming>, object: &Arc<Object>, from: IpAddr) -> Response<Body> {
         let etag = etag(&object.id());
         let file = Representation { length: object.length(), etag: Some(&etag), last_modified: None };
         let outcome = precondition(request.method(), request.headers(), &file);
@@ -105,8 +107,8 @@ impl PeerSite {
         let body = if *request.method() == Method::HEAD {
             Body::absent(wanted)
         } else {
-            let Some(slot) = Slot::take(&self.uploads, self.config.max_uploads, &self.metrics) else {
-                let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "all upload slots are taken");
+            let Some(slot) = Slot::take(&self.uploads, from, &self.metrics) else {
+                let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "no upload slot is free for you");
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
                 return response;
             };
@@ -135,7 +137,7 @@ impl Site for PeerSite {
         if let Some(PeerTarget::Object(_) | PeerTarget::Pieces(_)) = PeerTarget::parse(request.uri().path()) {
             conn.state.store(true, Ordering::Relaxed);
         }
-        Ok(self.respond(&request))
+        Ok(self.respond(&request, conn.remote.ip()))
     }
 
     /// Whoever announces himself in the DHT has visitors that take him for something else. They are counted and no more.
@@ -148,16 +150,20 @@ impl Site for PeerSite {
 
 /// A place among those who are sent something, given back with the body.
 struct Slot {
-    uploads: Arc<AtomicUsize>,
+    uploads: Arc<Mutex<Slots<IpAddr>>>,
+    origin: IpAddr,
     metrics: Metrics,
     _active: InProgress,
 }
 
 impl Slot {
-    fn take(uploads: &Arc<AtomicUsize>, limit: usize, metrics: &Metrics) -> Option<Self> {
-        let room = |count: usize| (count < limit).then_some(count + 1);
-        uploads.fetch_update(Ordering::AcqRel, Ordering::Relaxed, room).ok()?;
-        Some(Self { uploads: uploads.clone(), metrics: metrics.clone(), _active: metrics.upload_started() })
+    fn take(uploads: &Arc<Mutex<Slots<IpAddr>>>, from: IpAddr, metrics: &Metrics) -> Option<Self> {
+        let origin = origin(from);
+        if !lock(uploads).take(&origin) {
+            return None;
+        }
+        let active = metrics.upload_started();
+        Some(Self { uploads: uploads.clone(), origin, metrics: metrics.clone(), _active: active })
     }
 
     fn body(self, object: &Arc<Object>, range: std::ops::Range<u64>, throttle: &Throttle) -> Body {
@@ -173,8 +179,12 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.uploads.fetch_sub(1, Ordering::AcqRel);
+        lock(&self.uploads).give_back(&self.origin);
     }
+}
+
+fn lock(uploads: &Mutex<Slots<IpAddr>>) -> MutexGuard<'_, Slots<IpAddr>> {
+    uploads.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn count_damage(metrics: &Metrics, error: &StoreError) {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::server::Holder;
+use crate::server::{Holder, connect_from};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::http::Wire;
 use crate::support::mirror::Mirror;
@@ -132,4 +132,27 @@ fn apt_hears_of_a_file_within_its_patience_however_small_the_limit() {
         wire.bytes(1_000).unwrap();
     }
     check_innocence(&daemon);
+}
+
+#[test]
+fn one_address_cannot_take_all_upload_slots() {
+    let holder = Holder::with(Setup::new().with("[transfer]\nmax_concurrent_uploads = 10\n"), 48_000_000);
+    let ask = |from: [u8; 4]| {
+        let mut wire = Wire::over(connect_from(from.into(), holder.address()));
+        wire.ask("GET", &holder.target(), &[]);
+        let head = wire.head().unwrap();
+        if head.status != 200 {
+            assert_eq!((head.status, head.header("retry-after").is_some()), (503, true), "{}", head.head);
+            return None;
+        }
+        Some(wire)
+    };
+    let greedy: Vec<Wire> = (0..20).filter_map(|_| ask([127, 0, 0, 2])).collect();
+    assert_eq!(greedy.len(), 8, "of 10 slots");
+    let (one, other) = (ask([127, 0, 0, 3]), ask([127, 0, 0, 4]));
+    assert!(one.is_some() && other.is_some(), "two were left for others");
+    assert!(ask([127, 0, 0, 5]).is_none() && ask([127, 0, 0, 2]).is_none(), "more than there are");
+    drop(greedy);
+    let freed = crate::support::wait_for(Duration::from_secs(10), || ask([127, 0, 0, 5]));
+    assert!(freed.is_some(), "the slots of whoever hung up are not given back");
 }

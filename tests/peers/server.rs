@@ -321,7 +321,7 @@ fn a_header_of_a_hundred_megabytes_is_cut_off_early() {
     assert_eq!(wire.head().unwrap().status, 431);
 }
 
-fn connect_from(from: IpAddr, to: SocketAddr) -> TcpStream {
+pub(crate) fn connect_from(from: IpAddr, to: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
     socket.connect(&to.into()).unwrap();
@@ -382,13 +382,13 @@ fn pipelined_requests_are_answered_in_order() {
 fn taken_upload_slots_are_said_and_given_back() {
     let setup = Setup::new().with("[transfer]\nmax_concurrent_uploads = 2\n");
     let holder = Holder::with(setup, 48_000_000);
-    let hold = || {
-        let mut wire = Wire::connect(holder.address());
+    let hold = |from: u8| {
+        let mut wire = Wire::over(connect_from([127, 0, 0, from].into(), holder.address()));
         wire.ask("GET", &holder.target(), &[]);
         assert_eq!(wire.head().unwrap().status, 200);
         wire
     };
-    let (first, second) = (hold(), hold());
+    let (first, second) = (hold(2), hold(3));
     let refused = holder.ask("GET", &[]);
     assert_eq!(refused.status, 503);
     let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();

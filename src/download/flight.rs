@@ -56,7 +56,7 @@ pub(super) struct Flight {
     shared: Arc<Shared>,
     machine: Download,
     canvas: Arc<Canvas>,
-    peers: HashMap<SourceId, SocketAddr>,
+    peers: HashMap<SourceId, Provider>,
     admission: Admission,
     /// `None` before a look-up is due and after its end.
     findings: Option<Findings>,
@@ -204,7 +204,7 @@ impl Flight {
         let Some(standing) = self.context.standing(provider.address, now) else { return };
         if self.admission.admit(&provider, &self.context.borders) {
             let source = self.machine.add_peer(provider.kind, provider.address.ip(), standing, now);
-            self.peers.insert(source, provider.address);
+            self.peers.insert(source, provider);
         }
     }
 
@@ -220,7 +220,7 @@ impl Flight {
         let untried = provider.kind == PeerKind::Stranger && standing.first_byte.is_none();
         standing.doubtful |= untried && self.context.prefer == Prefer::Speed;
         let source = self.machine.add_peer(provider.kind, provider.address.ip(), standing, now);
-        self.peers.insert(source, provider.address);
+        self.peers.insert(source, provider);
     }
 
     async fn end(mut self) {
@@ -288,7 +288,7 @@ impl Flight {
             match order {
                 Order::AskList(source) => self.ask_list(source),
                 Order::FetchPiece { fetch, source, piece, start, expected, .. } => {
-                    let Some(peer) = self.peers.get(&source).copied() else { continue };
+                    let Some(peer) = self.address(source) else { continue };
                     let licence = Licence::default();
                     let task = PieceFetch {
                         fetch,
@@ -331,8 +331,12 @@ impl Flight {
         }
     }
 
+    fn address(&self, source: SourceId) -> Option<SocketAddr> {
+        self.peers.get(&source).map(|peer| peer.address)
+    }
+
     fn ask_list(&mut self, source: SourceId) {
-        let Some(peer) = self.peers.get(&source).copied() else { return };
+        let Some(peer) = self.address(source) else { return };
         let (client, canvas) = (self.context.peers.clone(), self.canvas.clone());
         self.lists.spawn(async move {
             let id = canvas.assembly().id();
@@ -375,7 +379,7 @@ impl Flight {
                 })
             }
             Walker::Peer(source) => {
-                let Some(peer) = self.peers.get(&source).copied() else { return };
+                let Some(peer) = self.address(source) else { return };
                 let (client, id, events) =
                     (self.context.peers.clone(), self.shared.want.id, self.events.clone());
                 self.tasks.spawn(async move {
@@ -427,7 +431,7 @@ impl Flight {
             }
             Event::PeerFailed(fetch, fault, detail) => {
                 let source = self.running.remove(&fetch).and_then(|running| running.source);
-                let peer = source.and_then(|source| self.peers.get(&source));
+                let peer = source.and_then(|source| self.address(source));
                 debug!(object = %self.shared.want.id, ?peer, %fault, detail, "a fetch from a peer failed");
                 self.machine.handle_piece_failure(fetch, fault);
             }
@@ -462,7 +466,7 @@ impl Flight {
         self.context.metrics.piece_fetched(timing.first_byte + timing.transfer);
         self.context.metrics.peer_answered(timing.first_byte);
         if let Some(peer) = running.source.and_then(|source| self.peers.get(&source)) {
-            self.context.note_success(*peer, timing, now);
+            self.context.note_success(peer, timing, now);
         }
         self.machine.handle_piece_linked(fetch);
         // The machine may have cancelled the fetch a moment ago.
@@ -484,7 +488,7 @@ impl Flight {
             Ok(ListAnswer::None) => self.machine.handle_no_list(source, now),
             Err(PeerError::NotHeld) => self.machine.handle_not_held(source),
             Err(PeerError::Fault { fault, detail }) => {
-                let peer = self.peers.get(&source);
+                let peer = self.address(source);
                 debug!(object = %self.shared.want.id, ?peer, %fault, detail, "a peer's piece list could not be had");
                 self.machine.handle_list_failure(source, fault);
             }
@@ -496,16 +500,16 @@ impl Flight {
         match fact {
             Fact::PeerFaulted(source, fault) => {
                 let Some(peer) = self.peers.get(source) else { return };
-                debug!(%object, %peer, %fault, "peer faulted");
+                debug!(%object, peer = %peer.address, %fault, "peer faulted");
                 if *fault == PeerFault::WrongList {
                     self.context.metrics.verification_failed(VerificationFailure::PieceList);
                 }
-                self.context.note_fault(*peer, *fault);
+                self.context.note_fault(peer, *fault);
             }
             Fact::PeerLate(source) => {
                 let Some(peer) = self.peers.get(source) else { return };
-                debug!(%object, %peer, "peer is late");
-                self.context.note_late(*peer);
+                debug!(%object, peer = %peer.address, "peer is late");
+                self.context.note_late(peer);
             }
             Fact::PublisherWrong => {
                 warn!(

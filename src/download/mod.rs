@@ -34,7 +34,7 @@ use crate::mirror::{Mirror, Target};
 use crate::peer::PeerClient;
 use crate::pieces::{Geometry, TooLong};
 use crate::store::{Object, Store, StoreError};
-use crate::swarm::{PeerFault, Prefer, Scoreboard, Standing};
+use crate::swarm::{Ban, PeerFault, Prefer, Reputation, Scoreboard, Standing};
 
 /// How long a reader that comes back after a taint gets the whole object instead of the rest: longer than apt's retries
 /// take together.
@@ -255,6 +255,22 @@ impl Downloads {
         &self.context.throttle
     }
 
+    /// What is known of every peer that has been asked for something, or is banned.
+    pub fn reputations(&self) -> Vec<(SocketAddr, Reputation)> {
+        lock(&self.context.scores).reputations(clock::now()).collect()
+    }
+
+    /// The peers that are banned for lies, to be remembered over a restart.
+    pub fn bans(&self) -> Vec<Ban<SocketAddr>> {
+        lock(&self.context.scores).bans(clock::now()).collect()
+    }
+
+    /// Takes bans over from before a restart.
+    pub fn restore_bans(&self, bans: &[Ban<SocketAddr>]) {
+        let (mut scores, now) = (lock(&self.context.scores), clock::now());
+        bans.iter().for_each(|ban| scores.restore(ban, now));
+    }
+
     /// Stops every download and waits until all have ended.
     pub async fn stop(&self) {
         self.shutdown.cancel();
@@ -300,21 +316,27 @@ impl Context {
         lock(&self.scores).standing(&peer, now)
     }
 
-    fn note_success(&self, peer: SocketAddr, timing: Timing, now: Instant) {
+    fn note_success(&self, peer: &Provider, timing: Timing, now: Instant) {
         let transfer = timing.transfer;
         // A transfer of a few packets says nothing of the throughput.
         #[allow(clippy::cast_precision_loss, reason = "a piece has 2^22 bytes")]
         let rate = (timing.bytes >= 1 << 18 && !transfer.is_zero() && !timing.held_back)
             .then(|| timing.bytes as f64 / transfer.as_secs_f64());
-        lock(&self.scores).succeeded(&peer, timing.first_byte, rate, now);
+        let mut scores = lock(&self.scores);
+        scores.succeeded(&peer.address, timing.first_byte, rate, timing.bytes, now);
+        scores.known_as(&peer.address, peer.kind);
     }
 
-    fn note_fault(&self, peer: SocketAddr, fault: PeerFault) {
-        lock(&self.scores).faulted(&peer, fault, clock::now());
+    fn note_fault(&self, peer: &Provider, fault: PeerFault) {
+        let mut scores = lock(&self.scores);
+        scores.faulted(&peer.address, fault, clock::now());
+        scores.known_as(&peer.address, peer.kind);
     }
 
-    fn note_late(&self, peer: SocketAddr) {
-        lock(&self.scores).late(&peer, clock::now());
+    fn note_late(&self, peer: &Provider) {
+        let mut scores = lock(&self.scores);
+        scores.late(&peer.address, clock::now());
+        scores.known_as(&peer.address, peer.kind);
     }
 
     fn note_taint(&self, id: Sha256) {

@@ -538,13 +538,13 @@ impl Download {
             .fetches
             .iter()
             .filter_map(|(fetch, state)| match state {
-                Fetch::Piece { progress, started, held: false, .. } if overdue(*progress, pace::STALL) => {
-                    Some((*fetch, *started))
+                Fetch::Piece { source, progress, started, held: false, .. } => {
+                    overdue(*progress, self.stall_for(*source)).then_some((*fetch, *started))
                 }
-                Fetch::Walk { walker: Walker::Peer(_), progress, .. } if overdue(*progress, pace::STALL) => {
-                    Some((*fetch, true))
+                Fetch::Walk { walker: Walker::Peer(source), progress, .. } => {
+                    overdue(*progress, self.stall_for(*source)).then_some((*fetch, true))
                 }
-                _ => None,
+                Fetch::Piece { .. } | Fetch::Walk { .. } => None,
             })
             .collect();
         for (fetch, started) in stalled {
@@ -558,8 +558,10 @@ impl Download {
         };
         let hollow: Vec<_> = self.peers.iter().filter(|peer| hollow(peer)).map(|peer| peer.id).collect();
         hollow.into_iter().for_each(|source| self.handle_not_held(source));
-        let silent =
-            |peer: &Peer| matches!(peer.holding, Holding::Asked { since } if overdue(since, pace::STALL));
+        let silent = |peer: &Peer| match peer.holding {
+            Holding::Asked { since } => overdue(since, pace::stall(&peer.standing)),
+            _ => false,
+        };
         let silent: Vec<_> = self.peers.iter().filter(|peer| silent(peer)).map(|peer| peer.id).collect();
         for source in silent {
             self.handle_list_failure(source, PeerFault::Silent);

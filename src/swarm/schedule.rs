@@ -37,7 +37,7 @@ impl Download {
         };
         // Half of what the mirror waits: its time began with the download, this peer's with our question.
         let had_its_time =
-            |peer: &Peer| asked_at(peer).is_some_and(|asked| now >= asked + hedge_for(peer) / 2);
+            |peer: &Peer| asked_at(peer).is_some_and(|asked| now >= asked + self.hedge_for(peer) / 2);
         let late = self.peers.iter().filter(|peer| peer.is_promising() && had_its_time(peer));
         let late: Vec<SourceId> = late.map(|peer| peer.id).collect();
         late.into_iter().for_each(|peer| self.note(Fact::PeerLate(peer)));
@@ -58,13 +58,15 @@ impl Download {
             return None;
         }
         let stalls = self.fetches.values().filter_map(|fetch| match fetch {
-            Fetch::Piece { progress, held: false, .. }
-            | Fetch::Walk { walker: Walker::Peer(_), progress, .. } => Some(*progress + pace::STALL),
+            Fetch::Piece { source, progress, held: false, .. }
+            | Fetch::Walk { walker: Walker::Peer(source), progress, .. } => {
+                Some(*progress + self.stall_for(*source))
+            }
             Fetch::Piece { .. } | Fetch::Walk { .. } => None,
         });
         let lateness = self.fetches.values().filter_map(|fetch| self.late_at(fetch)).filter(|at| *at > now);
         let answers = self.peers.iter().filter_map(|peer| match &peer.holding {
-            Holding::Asked { since } => Some(*since + pace::STALL),
+            Holding::Asked { since } => Some(*since + pace::stall(&peer.standing)),
             Holding::Pieces { have, asked_at, .. } if !have.is_all() => Some(*asked_at + pace::ASK_AGAIN),
             _ => None,
         });
@@ -103,7 +105,9 @@ impl Download {
         }
         let hedge = match self.prefer {
             Prefer::Offload => pace::HEDGE_OFFLOAD,
-            Prefer::Speed => promising().map(hedge_for).min().unwrap_or(pace::HEDGE_UNKNOWN),
+            Prefer::Speed => {
+                promising().map(|peer| self.hedge_for(peer)).min().unwrap_or(pace::HEDGE_UNKNOWN)
+            }
         };
         let Some(last_byte) = self.last_byte else {
             return due_at(self.started + hedge, now);
@@ -242,12 +246,12 @@ impl Download {
 
     fn next_assignment(&self, now: Instant) -> Option<(SourceId, PieceIndex, Link)> {
         let mut idle: Vec<&Peer> = self.peers.iter().filter(|peer| self.may_ask(peer)).collect();
-        // Fewest requests first, then the fastest: work spreads, and the better half of it goes to the better peer.
+        // Fewest requests first, then the best: work spreads, and the better half of it goes to the better peer.
         idle.sort_by(|a, b| {
-            let rate = |peer: &Peer| peer.standing.rate.unwrap_or(0.0);
+            let rank = |peer: &Peer| (peer.standing.score / pace::SAME_SCORE).floor();
             let load = self.in_flight(a.id).cmp(&self.in_flight(b.id));
             load.then_with(|| a.standing.doubtful.cmp(&b.standing.doubtful))
-                .then_with(|| rate(b).total_cmp(&rate(a)))
+                .then_with(|| rank(b).total_cmp(&rank(a)))
                 .then_with(|| self.turn(a.id).cmp(&self.turn(b.id)))
         });
         idle.into_iter().find_map(|peer| {
@@ -330,15 +334,16 @@ impl Download {
         self.fetches.values().filter(of_piece).all(|fetch| self.late_at(fetch).is_some_and(|at| now >= at))
     }
 
-    /// When a fetch from a peer takes longer than that peer's own figures say: twice the expected time.
+    /// When a fetch from a peer takes longer than that peer's own figures say: its first byte is overdue, and the rest takes
+    /// twice as long as usual.
     fn late_at(&self, fetch: &Fetch) -> Option<Instant> {
         let Fetch::Piece { source, piece, asked, held: false, .. } = fetch else { return None };
         let standing = self.peers.get(source.0 as usize)?.standing;
         let range = self.geometry().range(*piece);
-        let expected = match (standing.first_byte, standing.rate) {
-            (Some(first), Some(rate)) if rate > 1.0 => {
+        let expected = match (standing.overdue, standing.rate) {
+            (Some(overdue), Some(rate)) if rate > 1.0 => {
                 let transfer = Duration::from_secs_f64((as_f64(range.end - range.start) / rate).min(3600.0));
-                2 * (first + transfer)
+                overdue + 2 * transfer
             }
             _ => pace::LATE_UNKNOWN,
         };
@@ -395,11 +400,17 @@ impl Download {
     fn in_flight(&self, source: SourceId) -> usize {
         self.piece_fetches().filter(|of| *of == source).count()
     }
-}
 
-fn hedge_for(peer: &Peer) -> Duration {
-    let usual = peer.standing.first_byte;
-    usual.map_or(pace::HEDGE_UNKNOWN, |first| (4 * first).clamp(pace::HEDGE_LEAST, pace::HEDGE_UNKNOWN))
+    /// How long the mirror is spared for this peer.
+    fn hedge_for(&self, peer: &Peer) -> Duration {
+        // Where there are several pieces, the list is asked for first.
+        pace::hedge(&peer.standing, if self.geometry().pieces() == 1 { 1 } else { 2 })
+    }
+
+    /// How long this peer may send nothing.
+    pub(super) fn stall_for(&self, source: SourceId) -> Duration {
+        self.peers.get(source.0 as usize).map_or(pace::STALL_UNKNOWN, |peer| pace::stall(&peer.standing))
+    }
 }
 
 fn due_at(at: Instant, now: Instant) -> Due {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod found;
+mod innocence;
 mod random;
 mod sources;
 mod world;

@@ -1,5 +1,6 @@
 //! The whole node: wires the rooms together, owns their tasks, and ends them in order.
 
+mod bans;
 mod bootstrap;
 mod dht;
 mod listeners;
@@ -17,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::bans::BansFile;
 pub use self::bootstrap::BootstrapNode;
 use self::dht::Role;
 use self::listeners::Listeners;
@@ -185,7 +187,9 @@ impl Node {
         tasks.spawn(async move { reading.run(stop).await });
         let stop = quiet.clone();
         tasks.spawn(async move { fixed.run(stop).await });
-        tasks.spawn(housekeeping(store.clone(), metrics.clone(), quiet.clone()));
+        let (bans, banned) = BansFile::open(&state, clock::unix_seconds());
+        downloads.restore_bans(&banned);
+        tasks.spawn(housekeeping(store.clone(), metrics.clone(), downloads.clone(), bans, quiet.clone()));
 
         let (dht, driver) = dht.unzip();
         if let Some(driver) = driver {
@@ -324,8 +328,20 @@ fn spawn_recovery(tasks: &mut JoinSet<()>, store: Store) {
     });
 }
 
-async fn housekeeping(store: Store, metrics: Metrics, shutdown: CancellationToken) {
+/// Looks after what is kept on disk until `shutdown`, and once more then.
+async fn housekeeping(
+    store: Store,
+    metrics: Metrics,
+    downloads: Downloads,
+    mut bans: BansFile,
+    shutdown: CancellationToken,
+) {
     loop {
+        let stopping = shutdown.is_cancelled();
+        tokio::task::block_in_place(|| bans.save(downloads.bans(), clock::unix_seconds()));
+        if stopping {
+            return;
+        }
         let store = store.clone();
         let kept = tokio::task::spawn_blocking(move || {
             store.save_uses()?;
@@ -336,9 +352,8 @@ async fn housekeeping(store: Store, metrics: Metrics, shutdown: CancellationToke
             Ok(Err(error)) => warn!(%error, "the cache cannot be looked after"),
             Err(failed) => error!(error = %failed, "looking after the cache failed"),
         }
-        if tokio::time::timeout(HOUSEKEEPING, shutdown.cancelled()).await.is_ok() {
-            return;
-        }
+        // Over or cancelled: looked at above.
+        let _ = tokio::time::timeout(HOUSEKEEPING, shutdown.cancelled()).await;
     }
 }
 

@@ -24,7 +24,7 @@ use self::dht::Role;
 use self::listeners::Listeners;
 use self::record::Claim;
 pub use self::record::Record;
-use self::site::{StatusSite, into_response};
+use self::site::{KnownPeers, StatusSite, into_response};
 use crate::causes::Causes;
 use crate::clock;
 use crate::config::{Prefer, Settings, Signatures, UpstreamProxy};
@@ -185,8 +185,8 @@ impl Node {
         spawn_recovery(&mut tasks, store.clone());
         let (reading, stop) = (index.clone(), quiet.clone());
         tasks.spawn(async move { reading.run(stop).await });
-        let stop = quiet.clone();
-        tasks.spawn(async move { fixed.run(stop).await });
+        let (resolving, stop) = (fixed.clone(), quiet.clone());
+        tasks.spawn(async move { resolving.run(stop).await });
         let (bans, banned) = BansFile::open(&state, clock::unix_seconds());
         downloads.restore_bans(&banned);
         tasks.spawn(housekeeping(store.clone(), metrics.clone(), downloads.clone(), bans, quiet.clone()));
@@ -213,7 +213,13 @@ impl Node {
         for listener in listeners.peers {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
         }
-        let status = StatusSite { metrics: metrics.clone(), store: Some(store.clone()), dht, announcer };
+        let status = StatusSite {
+            metrics: metrics.clone(),
+            store: Some(store.clone()),
+            dht,
+            announcer,
+            peers: Some(KnownPeers { downloads: downloads.clone(), fixed: fixed.clone() }),
+        };
         let page = {
             let status = status.clone();
             Box::new(move || into_response(status.page("/")))

@@ -90,6 +90,23 @@ pub struct Reputation {
     pub bytes: u64,
 }
 
+impl Reputation {
+    /// That of a peer that has not been asked for anything yet.
+    pub fn unknown(kind: PeerKind) -> Self {
+        Self {
+            kind: Some(kind),
+            score: Standing::default().score,
+            first_byte: None,
+            rate: None,
+            faults: 0,
+            last_fault: None,
+            benched: None,
+            banned: false,
+            bytes: 0,
+        }
+    }
+}
+
 /// What is remembered of each peer: its usual latency and throughput, its faults, whether it is benched.
 ///
 /// Faults fade; a peer that answers well again is forgiven at once for bad luck, not for a lie.

@@ -11,6 +11,7 @@ mod limits;
 mod lookups;
 mod node;
 mod odd;
+mod remembered;
 mod rubbish;
 mod server;
 mod strangers;

@@ -34,7 +34,7 @@ pub(super) enum Event {
     Answered(FetchId),
     /// Bytes have come and wait for their turn under our own limit, until the fetch is begun again.
     HeldBack(FetchId),
-    /// More bytes came; for a walk they are in the object up to `offset`.
+    /// More bytes came; for a walk its own are in the object up to `offset`.
     Progress { fetch: FetchId, offset: u64, bytes: u64 },
     /// A peer's piece is in the object.
     Linked { fetch: FetchId, piece: PieceIndex, timing: Timing },
@@ -290,6 +290,8 @@ pub(super) struct WalkFetch {
     pub(super) chain: ChainWalk,
     /// Whether every byte of the present piece so far was written by this walk.
     pub(super) whole: bool,
+    /// How far the bytes are this walk's own. What it skips is a peer's, and not for the mirror to vouch for.
+    pub(super) solid: u64,
 }
 
 impl WalkFetch {
@@ -363,8 +365,10 @@ impl WalkFetch {
                 Written::Done => {}
             }
             self.offset += now.len() as u64;
-            let progress =
-                Event::Progress { fetch: self.fetch, offset: self.offset, bytes: now.len() as u64 };
+            if self.whole {
+                self.solid = self.offset;
+            }
+            let progress = Event::Progress { fetch: self.fetch, offset: self.solid, bytes: now.len() as u64 };
             self.tell(progress).await;
             if self.offset == geometry.range(piece).end {
                 self.end_piece(piece).await;

@@ -358,6 +358,7 @@ impl Flight {
             offset: range.start,
             chain: ChainWalk::from_state(start),
             whole: true,
+            solid: range.start,
         };
         let pieces = geometry.piece_at(range.start)..geometry.piece_at(range.end.saturating_sub(1)) + 1;
         let abort = match walker {

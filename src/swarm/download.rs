@@ -597,7 +597,9 @@ impl Download {
             Fetch::Walk { walker, piece, offset, start, .. }
                 if *piece == prefix && Some(*start) == self.ledger.front_state() =>
             {
-                (*walker == Walker::Mirror || self.stranger_counts_as_neighbour(now)).then_some(*offset)
+                // Within the piece: what lies before is linked.
+                let offset = (*offset).max(geometry.range(prefix).start);
+                (*walker == Walker::Mirror || self.stranger_counts_as_neighbour(now)).then_some(offset)
             }
             _ => None,
         });

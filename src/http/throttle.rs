@@ -2,13 +2,17 @@
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt as _, try_unfold};
 
 use super::bucket::Bucket;
 use crate::clock;
+
+/// A turn that is due so soon has come: what goes early now makes the next one wait longer, and a large limit does not cost a
+/// timer for every frame.
+const SOON: Duration = Duration::from_millis(5);
 
 /// A limit in bytes a second. Clones share it.
 ///
@@ -28,7 +32,7 @@ impl Throttle {
         let now = clock::now();
         let (bytes, due) = lock(bucket).reserve(wanted as u64, now);
         let bytes = usize::try_from(bytes).unwrap_or(wanted);
-        Turn { bytes, reserved: (due > now).then(|| Reserved { bucket: bucket.clone(), bytes, due }) }
+        Turn { bytes, reserved: (due > now + SOON).then(|| Reserved { bucket: bucket.clone(), bytes, due }) }
     }
 
     /// The bytes of `stream`, no faster than the limit allows; frames are split where they are too large for a turn.
@@ -107,7 +111,6 @@ mod tests {
     use futures_util::TryStreamExt as _;
     use futures_util::stream;
     use std::convert::Infallible;
-    use std::time::Duration;
 
     fn limit(rate: u64) -> Throttle {
         Throttle::new(NonZeroU64::new(rate))

@@ -337,8 +337,11 @@ impl Download {
     /// When a fetch from a peer takes longer than that peer's own figures say: its first byte is overdue, and the rest takes
     /// twice as long as usual.
     fn late_at(&self, fetch: &Fetch) -> Option<Instant> {
-        let Fetch::Piece { source, piece, asked, held: false, .. } = fetch else { return None };
+        let Fetch::Piece { source, piece, asked, started, held: false, .. } = fetch else { return None };
         let standing = self.peers.get(source.0 as usize)?.standing;
+        if !started {
+            return Some(*asked + pace::hedge(&standing, 1));
+        }
         let range = self.geometry().range(*piece);
         let expected = match (standing.overdue, standing.rate) {
             (Some(overdue), Some(rate)) if rate > 1.0 => {

@@ -4,6 +4,7 @@
 
 mod found;
 mod innocence;
+mod known;
 mod random;
 mod sources;
 mod world;

@@ -167,9 +167,11 @@ async fn network_of_ours(nodes: usize, shutdown: &CancellationToken) -> (Vec<Str
         if bootstrap.is_empty() {
             bootstrap.push(address);
         } else {
-            assert!(dht.ready(Duration::from_secs(20)).await);
+            all.push(dht);
         }
-        all.push(dht);
+    }
+    for dht in all {
+        assert!(dht.ready(Duration::from_secs(60)).await);
     }
     quiet().await;
     (bootstrap, running)

@@ -31,12 +31,15 @@ struct Network {
     lists: watch::Sender<Vec<List>>,
     /// Whether it never answers.
     deaf: AtomicBool,
+    moves: watch::Sender<u64>,
 }
 
 impl Network {
     fn new() -> Arc<Self> {
         let deaf = AtomicBool::new(false);
-        Arc::new(Self { told: watch::Sender::default(), lists: watch::Sender::default(), deaf })
+        let (told, lists, moves) =
+            (watch::Sender::default(), watch::Sender::default(), watch::Sender::default());
+        Arc::new(Self { told, lists, deaf, moves })
     }
 
     fn count(&self, id: Sha256) -> usize {
@@ -66,6 +69,10 @@ impl Announce for Network {
     fn publish(&self, list: List) -> Answer<'_, Published> {
         self.lists.send_modify(|lists| lists.push(list));
         Box::pin(std::future::ready(Published { stored: 8, datagrams: 60 }))
+    }
+
+    fn moves(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.moves.subscribe())
     }
 }
 
@@ -108,6 +115,23 @@ fn publish(store: &Store, bytes: &[u8]) -> Sha256 {
     assembly.write_at(0, bytes).unwrap();
     assembly.publish(peers::states(bytes), None).unwrap();
     id
+}
+
+#[tokio::test]
+async fn at_another_address_everything_is_announced_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), u64::MAX);
+    let ids = [1, 2, 3].map(|seed| publish(&store, &noise(seed, 1000)));
+    let network = Network::new();
+    let running = Running::start(&store, &network, config(USUAL));
+    for id in ids {
+        network.wait_for(id, 1).await;
+    }
+    network.moves.send_modify(|moves| *moves += 1);
+    for id in ids {
+        network.wait_for(id, 2).await;
+    }
+    running.stop().await;
 }
 
 #[tokio::test]

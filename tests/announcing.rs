@@ -193,6 +193,55 @@ fn after_a_sleep_of_the_machine_what_the_nodes_forgot_is_announced_again() {
 }
 
 #[test]
+fn at_another_address_everything_is_announced_anew_without_a_burst() {
+    let mut trial = Trial::new(PLAN, &cache(500));
+    trial.run(20 * MINUTE);
+    let before = trial.starts.len();
+    assert_eq!(before, 500);
+    trial.schedule.handle_moved(trial.now);
+    trial.run(11 * MINUTE);
+    let again: std::collections::HashSet<Sha256> =
+        trial.starts[before..].iter().map(|(_, start)| start.id).collect();
+    assert_eq!(again.len(), 500);
+    assert!(trial.most_within(MINUTE) <= 51, "{}", trial.most_within(MINUTE));
+    trial.run(2 * HOUR);
+    assert!((0..500).all(|number| trial.alive(&name(number))));
+}
+
+#[test]
+fn an_announce_in_flight_while_the_address_changes_is_made_again() {
+    let now = Instant::now();
+    let mut schedule = Schedule::new(PLAN, now);
+    schedule.handle_held(&candidate(1, 1000), now);
+    assert!(schedule.poll_start(now).is_some());
+    schedule.handle_moved(now);
+    assert_eq!(schedule.poll_start(now + MINUTE), None, "it is still in flight");
+    let outcome = Outcome { stored: 8, others: 0, datagrams: Some(60), list: None };
+    schedule.handle_done(&name(1), &outcome, now + MINUTE);
+    assert!(schedule.poll_start(now + 2 * MINUTE).is_some());
+    schedule.handle_done(&name(1), &outcome, now + 2 * MINUTE);
+    assert_eq!(schedule.poll_start(now + 3 * MINUTE), None, "once is enough");
+}
+
+#[test]
+fn with_another_network_the_pauses_of_the_old_one_are_over() {
+    let now = Instant::now();
+    let mut schedule = Schedule::new(PLAN, now);
+    schedule.handle_held(&candidate(1, 1000), now);
+    let failed = Outcome { stored: 0, others: 0, datagrams: Some(20), list: None };
+    let mut later = now;
+    for _ in 0..12 {
+        later = schedule.next_timeout(later).unwrap().max(later);
+        if schedule.poll_start(later).is_some() {
+            schedule.handle_done(&name(1), &failed, later);
+        }
+    }
+    assert_eq!(schedule.poll_start(later + Duration::from_secs(5)), None, "it pauses");
+    schedule.handle_moved(later);
+    assert!(schedule.poll_start(later + Duration::from_secs(5)).is_some());
+}
+
+#[test]
 fn what_is_gone_is_never_announced_again() {
     let objects = [1, 2, 3, 4].map(|number| candidate(number, 1000));
     let mut trial = Trial::new(PLAN, &objects);
@@ -319,6 +368,18 @@ fn failures_back_off_and_a_network_that_is_away_is_left_alone() {
     trial.run(HOUR);
     let alive = (0..1000).filter(|number| trial.alive(&name(*number))).count();
     assert_eq!(alive, trial.schedule.summary().kept, "it is back");
+}
+
+#[test]
+fn what_waited_for_the_network_is_announced_soon_after_it_is_back() {
+    for objects in [1, 3, 20] {
+        let mut trial = Trial::new(PLAN, &cache(objects));
+        trial.network = lost;
+        trial.run(6 * HOUR);
+        trial.network = stored;
+        trial.run(11 * MINUTE);
+        assert!((0..objects).all(|number| trial.alive(&name(number))), "{objects}: {:?}", trial.starts.len());
+    }
 }
 
 #[test]

@@ -21,9 +21,6 @@ from harness import ed25519  # noqa: E402
 
 warnings.simplefilter("ignore")  # `status()` is old, and the one way to ask without an alert
 
-# Version 2.0 of the binding wants text whose characters are the bytes.
-OLD = lt.version.startswith("2.0.")
-
 
 class Node:
     def __init__(self, bootstrap, listen):
@@ -71,7 +68,7 @@ class Node:
             # The answers of single nodes come first, each with what it has; the last one is authoritative.
             value = encoded(alert.item)
             if value or alert.authoritative:
-                self.done("get", (raw(alert.key) + raw(alert.salt)).hex(), {"value": value})
+                self.done("get", (alert.key + alert.salt).hex(), {"value": value})
 
     def done(self, kind, key, answer):
         with self.lock:
@@ -103,7 +100,7 @@ class Node:
             seed, salt = bytes.fromhex(request["seed"]), bytes.fromhex(request.get("salt", ""))
             key = ed25519.public(seed)
             value = lt.bdecode(bytes.fromhex(request["value"]))
-            self.session.dht_put_mutable_item(*map(spelt, (ed25519.expand(seed), key, value, salt)))
+            self.session.dht_put_mutable_item(ed25519.expand(seed), key, value, salt)
             say({"id": number})  # it is stored some 15 s later
         elif kind == "put":
             value = lt.bdecode(bytes.fromhex(request["value"]))
@@ -112,30 +109,17 @@ class Node:
         elif kind == "get" and "key" in request:
             self.wait(kind, request["key"] + request.get("salt", ""), number)
             key, salt = bytes.fromhex(request["key"]), bytes.fromhex(request.get("salt", ""))
-            self.session.dht_get_mutable_item(*map(spelt, (key, salt)))
+            self.session.dht_get_mutable_item(key, salt)
         elif kind == "get":
             self.wait(kind, request["target"], number)
             self.session.dht_get_immutable_item(lt.sha1_hash(bytes.fromhex(request["target"])))
 
     def announce(self, info_hash, port):
-        if not OLD:
-            self.session.dht_announce(lt.sha1_hash(info_hash), port, 0)
-            return
-        raise ValueError("this binding cannot announce a port")
+        self.session.dht_announce(lt.sha1_hash(info_hash), port, 0)
 
 
 def encoded(item):
-    if isinstance(item, dict) and set(item) >= {"value"}:
-        item = item["value"]
     return lt.bencode(item).hex() if item is not None else None
-
-
-def raw(value):
-    return value.encode("latin-1") if isinstance(value, str) else bytes(value)
-
-
-def spelt(value):
-    return value.decode("latin-1") if OLD else value
 
 
 output = threading.Lock()

@@ -103,4 +103,8 @@ def anacrolix():
     return [install.anacrolix()]
 
 
-PROGRAM = {"libtorrent": libtorrent, "bittorrent-dht": npm, "anacrolix/dht": anacrolix}
+def mainline():
+    return [install.mainline()]
+
+
+PROGRAM = {"libtorrent": libtorrent, "bittorrent-dht": npm, "anacrolix/dht": anacrolix, "mainline": mainline}

@@ -88,6 +88,14 @@ def anacrolix():
     return there("anacrolix/dht", MADE / "anacrolix/nodes", "anacrolix")
 
 
+def mainline():
+    """An example of this package: whoever built the tests has it."""
+    program = Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target")) / "debug/examples/mainline_nodes"
+    if not program.exists():
+        raise Skip("cargo build --locked --example mainline_nodes was not done")
+    return program
+
+
 def there(what, path, folder):
     if not (MADE / folder / "made-from").exists():
         raise Skip(f"{what} could not be made on this machine")

@@ -40,7 +40,8 @@ def _token(sock, node, what, arguments):
 
 
 def _ask_once(sock, node, what, arguments):
-    transaction = os.urandom(2)
+    # The mainline crate reads no questions whose transaction ids have another length.
+    transaction = os.urandom(4)
     query = {"t": transaction, "y": "q", "q": what, "a": {"id": IDENTITY} | arguments, "ro": 1}
     sock.sendto(bencode.encode(query), node)
     while True:

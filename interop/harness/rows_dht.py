@@ -26,6 +26,9 @@ REFERENCE = "the reference implementation"
 
 FETCH = Path(__file__).resolve().parents[1] / "reference/fetch.py"
 
+# Stores no items of others: it drops every `put` that does not name its target, and every value that is not a byte string.
+NO_ITEMS = ["mainline"]
+
 # Each program has its own /24 of loopback.
 NETWORKS = {program: f"127.0.{20 + at}" for at, program in enumerate(PROGRAM)}
 
@@ -126,26 +129,25 @@ def we_answer(matrix, work, program):
             names = {"target": krpc.put_immutable(us.at, value)}
         eventually("they get what we hold", lambda: they.get(1, **names) == value)
 
-    seed, salt = os.urandom(32), os.urandom(32)
-
     def known():
         answer = krpc.ask(us.at, "find_node", {"target": os.urandom(20)})
-        if f"{net}.1" not in (listed := addresses(answer)) and not listed & {f"{net}.{last}" for last in (11, 12, 13)}:
-            return None
-        return listed
+        return addresses(answer) & {f"{net}.{last}" for last in (11, 12, 13)}
 
-    # libtorrent takes 15 s for a put: the slow ones beside each other.
+    def salted():
+        put(seed=os.urandom(32), salt=os.urandom(32))
+
     matrix.cell(WE_ANSWER, program, "announce", announced)
     matrix.cell(WE_ANSWER, program, "get_peers", found)
     matrix.cell(WE_ANSWER, program, "known", lambda: bool(eventually("our node has learnt of them", known)) and "")
     matrix.cell(WE_ANSWER, program, "get", got)
     matrix.cell(WE_ANSWER, program, "get mutable", lambda: got(seed=os.urandom(32)))
     matrix.cell(WE_ANSWER, program, "get salted", lambda: got(seed=os.urandom(32), salt=os.urandom(32)))
+    # libtorrent may take 15 s for each.
     matrix.together(
         [
             ("put", lambda: matrix.cell(WE_ANSWER, program, "put", put)),
             ("put mutable", lambda: matrix.cell(WE_ANSWER, program, "put mutable", lambda: put(seed=os.urandom(32)))),
-            ("put salted", lambda: matrix.cell(WE_ANSWER, program, "put salted", lambda: put(seed=seed, salt=salt))),
+            ("put salted", lambda: matrix.cell(WE_ANSWER, program, "put salted", salted)),
         ]
     )
     they.stop()
@@ -167,6 +169,9 @@ def they_answer(matrix, work, program):
     # Objects behind a plain server that one of their nodes announces; their lists are only in the DHT.
     server = Recorded(work / "www", f"{net}.21")
     serving = Serving(they, server, program)
+    if program in NO_ITEMS:
+        they_answer_without_items(matrix, work, program, they, serving)
+        return
     file, items = serving.add(LENGTH, "short")
     for index in range(3):
         krpc.put_mutable(they.node(index), items.seed, items.head)
@@ -263,6 +268,34 @@ def they_answer(matrix, work, program):
     daemon.stop()
     they.stop()
     server.stop()
+
+
+def they_answer_without_items(matrix, work, program, they, serving):
+    """What is left of network B: they find us, and we find whom they know."""
+    need_dht()
+    net, listen = NETWORKS[program], they.listen
+    held = File(work / "held", 1000, program)
+    daemon = Daemon(work / "daemon", bootstrap=[listen[0]], address=f"{net}.31", port=9979)
+    daemon.seed(held.path)
+    daemon.start()
+    me, info_hash = (f"{net}.31", 9979), bytes.fromhex(held.sha256)[:20]
+
+    def announced():
+        eventually("they find us", lambda: me in they.get_peers(info_hash, 1), 60)
+
+    def find_peers():
+        little, _ = serving.add(1000, "little")
+        return serving.get(little, work / "get little", [listen[1]], f"{net}.32")
+
+    def reference():
+        fetch(held, work / "reference", ["--bootstrap", listen[1], "--source", f"{net}.98"])
+
+    matrix.cell(WE_ASK, program, "announce", announced)
+    matrix.cell(WE_ASK, program, "find peers", find_peers)
+    matrix.cell(REFERENCE, f"through {program}", "daemon", reference)
+    daemon.stop()
+    they.stop()
+    serving.server.stop()
 
 
 class Serving:

@@ -21,6 +21,7 @@ use crate::digest::{InfoHash, Sha256};
 use crate::pieces::{Geometry, State};
 use crate::store::{Offer, Store, StoreError};
 use crate::swarm::announce::{Candidate, Last, ListOutcome, Outcome, Plan, Schedule, Start, Summary};
+use crate::wire::CHUNK_STATES;
 
 /// How often the store is listed although it told of no change: another process may have changed it, and objects were
 /// used meanwhile. What was announced is written down just as often.
@@ -29,7 +30,8 @@ const LIST_EVERY: Duration = Duration::from_secs(60);
 /// How long a change of the store may wait, so that many changes are one list.
 const LIST_LEAST: Duration = Duration::from_secs(5);
 
-/// How long one announce, or the publishing of one list, may take. A walk among dead nodes takes some ten seconds.
+/// How long one announce may take, and each value of a list that is published. A walk among dead nodes takes some ten
+/// seconds.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// The machine slept, or its clock was set, where the wall clock went so much further than the monotonic one.
@@ -45,6 +47,11 @@ pub trait Announce: Send + Sync {
 
     /// Publishes the piece list of an object.
     fn publish(&self, list: List) -> Answer<'_, Published>;
+
+    /// Changes whenever we have another address than the one that was announced; `None` where nobody would know.
+    fn moves(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 /// How an announce ended.
@@ -119,6 +126,7 @@ impl Announcer {
                 () = shutdown.cancelled() => break,
                 () = tokio::time::sleep_until(round.next_event().into()) => {}
                 changed = round.changes.changed(), if !round.changed => round.changed = changed.is_ok(),
+                () = moved(&mut round.moves) => round.move_on(),
                 Some(ended) = round.flights.join_next_with_id() => round.end(ended),
             }
         }
@@ -145,6 +153,7 @@ struct Round<'a> {
     done: HashMap<Sha256, (u64, u32)>,
     changes: watch::Receiver<u64>,
     changed: bool,
+    moves: Option<watch::Receiver<u64>>,
     listed: Option<Instant>,
     clocks: (Instant, u64),
 }
@@ -161,6 +170,7 @@ impl<'a> Round<'a> {
             done: HashMap::new(),
             changes: announcer.store.changes(),
             changed: false,
+            moves: announcer.dht.moves(),
             listed: None,
             clocks: (now, clock::unix_seconds()),
         }
@@ -213,6 +223,13 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Our address is another. What was done before is forgotten, so that nothing of it is written down as good.
+    fn move_on(&mut self) {
+        debug!("announcing everything again, for our address is another");
+        self.done.clear();
+        self.schedule.handle_moved(clock::now());
+    }
+
     /// Writes down what was announced. What cannot be written is announced again early after a restart, no more.
     async fn write_down(&mut self) {
         let done: Vec<_> = self.done.drain().map(|(id, (when, others))| (id, when, others)).collect();
@@ -247,6 +264,17 @@ impl<'a> Round<'a> {
     }
 }
 
+/// Waits for the next move; for ever where there is none to come.
+async fn moved(moves: &mut Option<watch::Receiver<u64>>) {
+    if let Some(told) = moves
+        && told.changed().await.is_ok()
+    {
+        return;
+    }
+    *moves = None;
+    std::future::pending::<()>().await;
+}
+
 /// Announces one object and publishes its list where that is due; each within its time.
 async fn announce(store: Store, dht: Arc<dyn Announce>, start: Start, port: u16) -> Outcome {
     let announced = timeout(CALL_LIMIT, dht.announce(start.id.into(), port)).await.ok();
@@ -264,7 +292,10 @@ async fn announce(store: Store, dht: Arc<dyn Announce>, start: Start, port: u16)
 /// Publishes the list of an object, `None` where there is none to publish.
 async fn publish(store: Store, dht: &dyn Announce, id: Sha256) -> Option<ListOutcome> {
     let (geometry, states) = in_background("read a piece list", move || store.states(&id)).await??;
-    let published = timeout(CALL_LIMIT, dht.publish(List { id, geometry, states })).await.ok();
+    // The head, and the chunks that it may name.
+    let values = 1 + states.len().div_ceil(CHUNK_STATES);
+    let limit = CALL_LIMIT.saturating_mul(u32::try_from(values).unwrap_or(u32::MAX));
+    let published = timeout(limit, dht.publish(List { id, geometry, states })).await.ok();
     debug!(object = %id, ?published, "published its piece list");
     Some(ListOutcome {
         stored: published.map_or(0, |published| published.stored),

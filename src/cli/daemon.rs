@@ -25,21 +25,29 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let node = Node::new(loaded.settings, Vec::new()).await.map_err(|error| work(&error))?;
-        let signals = watch_signals(shutdown.clone()).map_err(|error| work(&error))?;
-        let (ended, ()) = tokio::join!(
-            async {
-                let ended = node.run(shutdown.clone()).await;
-                shutdown.cancel();
-                ended
-            },
-            signals
-        );
+        let ended = until_signal(shutdown.clone(), node.run(shutdown)).await?;
         ended.map_err(|error| work(&error))
     })
 }
 
+/// Runs `work`, and asks for its shutdown at the first SIGTERM or SIGINT.
+pub(super) async fn until_signal<T>(
+    shutdown: CancellationToken,
+    work: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let signals = watch_signals(shutdown.clone())
+        .map_err(|error| Failure::Work(format!("cannot wait for signals: {error}")))?;
+    let work = async {
+        let ended = work.await;
+        shutdown.cancel();
+        ended
+    };
+    let (ended, ()) = tokio::join!(work, signals);
+    Ok(ended)
+}
+
 /// Asks for a shutdown at the first SIGTERM or SIGINT; ends once one was asked for.
-pub(super) fn watch_signals(shutdown: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
+fn watch_signals(shutdown: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {

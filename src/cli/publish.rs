@@ -72,10 +72,9 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Fa
 
 /// Stores the values of one list; the number of nodes that took its head.
 async fn store(dht: &Dht, items: Vec<OwnedItem>) -> Result<u32, &'static str> {
-    match dht.store_list(items).await {
-        None => Err("the DHT did not answer in time"),
-        Some(ended) if ended.stored == 0 => Err("no node of the DHT took it"),
-        Some(ended) => Ok(ended.stored),
+    match dht.store_list(items).await.stored {
+        0 => Err("no node of the DHT took it"),
+        stored => Ok(stored),
     }
 }
 

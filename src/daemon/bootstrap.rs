@@ -31,12 +31,7 @@ impl BootstrapNode {
     /// # Errors
     /// What stands in the way.
     pub fn new(settings: Settings) -> Result<Self, DaemonError> {
-        let state = settings.state.path.clone();
-        let claim = match Claim::take(&state) {
-            Ok(Some(claim)) => claim,
-            Ok(None) => return Err(DaemonError::Claimed(state)),
-            Err(source) => return Err(DaemonError::State { path: state, source }),
-        };
+        let claim = Claim::of(&settings.state.path)?;
         let metrics = Metrics::new(clock::now());
         let status = listeners::bind(settings.status.listen, "status.listen")?;
         let sockets = listeners::udp(&settings.network.listen)?;

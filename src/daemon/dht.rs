@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
 
 use super::DaemonError;
 use crate::announcer::{Announce, Announced, Announcer, AnnouncerConfig, Answer, List, Published};
@@ -93,8 +94,12 @@ impl Announce for Mainline {
             let Some(items) = list_items(&list.id, list.geometry.length(), &states, None) else {
                 return Published { stored: 0, datagrams: 0 };
             };
-            let Ended { stored, datagrams, .. } = self.dht.store_list(items).await.unwrap_or_default();
+            let Ended { stored, datagrams, .. } = self.dht.store_list(items).await;
             Published { stored, datagrams }
         })
+    }
+
+    fn moves(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.dht.moves())
     }
 }

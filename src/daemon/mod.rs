@@ -49,7 +49,7 @@ const LISTS_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// A listener.
-    #[error("cannot listen on {address} ({key}): {source}; is another program there, or another aptpeer?")]
+    #[error("cannot listen on {address} ({key}): {source}; {}", remedy(.source))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -90,6 +90,18 @@ pub enum DaemonError {
     Mirror(#[from] MirrorConfigError),
 }
 
+/// What to do about an address that cannot be had.
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => "is another program there, or another aptpeer? `ss -lntup` shows it",
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address: `ip address` shows those it has"
+        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 are for root",
+        _ => "another address may do",
+    }
+}
+
 /// A node that is set up and bound, not yet serving.
 pub struct Node {
     claim: Claim,
@@ -112,12 +124,7 @@ impl Node {
     /// What stands in the way.
     pub async fn new(settings: Settings, more: Vec<Arc<dyn Discovery>>) -> Result<Self, DaemonError> {
         raise_file_limit();
-        let state = settings.state.path.clone();
-        let claim = match Claim::take(&state) {
-            Ok(Some(claim)) => claim,
-            Ok(None) => return Err(DaemonError::Claimed(state)),
-            Err(source) => return Err(DaemonError::State { path: state, source }),
-        };
+        let claim = Claim::of(&settings.state.path)?;
         let metrics = Metrics::new(clock::now());
         let store = open_store(&settings)?;
         let mut listeners = Listeners::bind(&settings).await?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::DaemonError;
 use super::listeners::Listeners;
 
 /// The right to be the one daemon of a state directory, given back when it is dropped or the process ends.
@@ -16,8 +17,17 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Claims the state directory; `None` where another daemon has it.
-    pub(super) fn take(state: &Path) -> io::Result<Option<Self>> {
+    /// Claims the state directory.
+    pub(super) fn of(state: &Path) -> Result<Self, DaemonError> {
+        match Self::take(state) {
+            Ok(Some(claim)) => Ok(claim),
+            Ok(None) => Err(DaemonError::Claimed(state.to_owned())),
+            Err(source) => Err(DaemonError::State { path: state.to_owned(), source }),
+        }
+    }
+
+    /// `None` where another daemon has it.
+    fn take(state: &Path) -> io::Result<Option<Self>> {
         fs::create_dir_all(state)?;
         let lock =
             fs::File::options().create(true).truncate(false).write(true).open(state.join("daemon.lock"))?;

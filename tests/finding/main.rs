@@ -6,6 +6,11 @@
 mod support;
 
 mod apt;
-mod lists;
+mod half_dead;
+mod networks;
+mod nodes;
+mod poisoned;
+mod providers;
 mod publish;
 mod start;
+mod world;

@@ -16,11 +16,16 @@ fn a_node_that_starts_before_its_entrance_gets_in_when_that_appears() {
     let daemon = Setup::new().dht(&[address]).start();
     let waits = || daemon.stats()["dht"]["waiting_for"].is_string().then_some(());
     assert!(wait_for(LIMIT, waits).is_some(), "{}", daemon.stats());
+    let reason = daemon.stats()["dht"]["waiting_for"].as_str().unwrap().to_owned();
+    let page = http::get(daemon.status(), "/").text();
+    assert!(page.contains(&format!("waits for {reason}")), "{page}");
     drop(place);
     let entrance = Setup::bootstrap().with(&format!("[network]\nlisten = [\"{address}\"]\n")).start();
     daemon.wait_for_dht();
     let works = || daemon.stats()["dht"]["waiting_for"].is_null().then_some(());
     assert!(wait_for(LIMIT, works).is_some(), "{}", daemon.stats());
+    let page = http::get(daemon.status(), "/").text();
+    assert!(!page.contains("waits for"), "{page}");
     drop(entrance);
 }
 
@@ -43,11 +48,29 @@ fn nothing_listens_for_datagrams_where_the_dht_is_off() {
     for off in ["[dht]\nenabled = false\n", "[dht]\nenabled = true\n[privacy]\nlan_only = true\n"] {
         let daemon = Setup::new().with(off).start();
         assert_eq!(daemon.addresses().dht, None);
-        let table = std::fs::read_to_string(format!("/proc/{}/net/udp", daemon.pid())).unwrap();
-        let port = format!(":{:04X} ", daemon.peer().port());
-        assert!(!table.contains(&port), "{table}");
+        assert_eq!(datagram_sockets(daemon.pid()), 0);
         assert!(daemon.stats()["dht"].is_null());
     }
+}
+
+/// How many of a process's sockets are for datagrams.
+fn datagram_sockets(pid: u32) -> usize {
+    let tables =
+        ["udp", "udp6"].map(|table| std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap());
+    let inodes: Vec<&str> = tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(inode).collect();
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let targets = files.filter_map(|file| Some(std::fs::read_link(file.path()).ok()?.to_str()?.to_owned()));
+    targets.filter(|target| inodes.iter().any(|inode| *target == format!("socket:[{inode}]"))).count()
+}
+
+/// The inode of a socket in /proc/net/udp (proc(5)).
+fn inode(line: &str) -> Option<&str> {
+    line.split_whitespace().nth(9)
+}
+
+#[test]
+fn the_count_of_datagram_sockets_sees_those_of_a_node() {
+    assert!(datagram_sockets(Setup::bootstrap().start().pid()) > 0);
 }
 
 #[test]

@@ -356,15 +356,16 @@ impl Node {
     }
 
     fn handle_silence(&mut self, pending: Pending, now: Instant) {
-        self.table.failed(pending.to, now);
         match pending.why {
             Why::Walk(look_up) => {
+                self.table.failed(pending.to, now);
                 if let Some(active) = self.look_ups.get_mut(&look_up) {
                     active.walk.dead(pending.to);
                 }
             }
+            // It gave us a token a moment ago, so it is there. Some drop what they do not want to store.
             Why::Store(look_up) => self.took(look_up, false, false),
-            Why::Check => {}
+            Why::Check => self.table.failed(pending.to, now),
         }
     }
 

@@ -147,6 +147,15 @@ impl Node {
         self.drive(now);
     }
 
+    /// The machine has got a network, or another one: nobody waits for the end of a pause, and our neighbours are asked
+    /// anew, so that we learn by which address they see us now.
+    pub fn handle_new_network(&mut self, now: Instant) {
+        self.upkeep.retry_after = RETRY_FIRST;
+        self.upkeep.retry_at = now;
+        self.upkeep.refresh_at = now;
+        self.upkeep.hurry(now);
+    }
+
     /// What is due of upkeep.
     pub(super) fn keep_up(&mut self, now: Instant) {
         if now < self.upkeep.next {

@@ -1,6 +1,5 @@
 //! The task behind the handle: sockets, time, names and the saved file for the machines; answers for those who asked.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,26 +7,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use super::super::Provider;
-use super::super::look_up::{Asked, Finder, Found};
+use super::jobs::Jobs;
 use super::lane::Lane;
-use super::quest::{Quest, Step, read_head};
 use super::saved::Saved;
+use super::whereabouts::{Whereabouts, local_addresses};
 use super::{Command, DhtConfig, DhtStatus, Names, WAITING};
 use crate::clock;
-use crate::dht::{
-    Ended, Event, Family, Id, LookUp, Node, NodeConfig, OwnedItem, Signer, Urgency, mutable_target,
-};
-use crate::digest::{InfoHash, Sha256};
+use crate::dht::{Family, Id, Node, NodeConfig};
 use crate::metrics::Metrics;
-use crate::pieces::Geometry;
-use crate::swarm::PeerKind;
-use crate::wire::{list_seed, listed_states};
 
 /// How often the status is told, and what nobody waits for any more is given up.
 const UPKEEP: Duration = Duration::from_secs(1);
@@ -40,12 +32,6 @@ const FIRST_RESOLVE: Duration = Duration::from_secs(2);
 const LAST_RESOLVE: Duration = Duration::from_secs(120);
 const LAST_RESOLVE_OF_ONE: Duration = Duration::from_secs(3600);
 
-/// Chunks of one list that are asked for at a time.
-const CHUNKS_AT_ONCE: usize = 4;
-
-/// Lists in chunks that are gathered for one object: everybody can write another head.
-const QUESTS: usize = 2;
-
 /// The task of the DHT; [`Driver::run`] is to be awaited by whoever owns it.
 pub struct Driver {
     lanes: Vec<Lane>,
@@ -55,14 +41,11 @@ pub struct Driver {
     state: Option<PathBuf>,
     saved: Vec<SocketAddr>,
     knows_a_way: bool,
-    publishers: Vec<[u8; 32]>,
     metrics: Metrics,
-    /// What each look-up of each lane is for.
-    purposes: HashMap<(usize, LookUp), Purpose>,
+    whereabouts: Whereabouts,
     /// What was asked before there was anybody to ask; at most [`WAITING`].
     waiting: Vec<Command>,
-    jobs: HashMap<u64, Job>,
-    next_job: u64,
+    jobs: Jobs,
     resolving: JoinSet<Vec<SocketAddr>>,
     resolve_at: Instant,
     resolve_pause: Duration,
@@ -71,52 +54,12 @@ pub struct Driver {
     save_at: Instant,
 }
 
-/// What a look-up of a machine is for.
-#[derive(Debug, Clone, Copy)]
-struct Purpose {
-    job: u64,
-    part: Part,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Part {
-    Peers,
-    Head { signed: bool },
-    Chunk { quest: usize, index: usize },
-    Done,
-}
-
-/// What somebody asked for.
-#[derive(Debug)]
-struct Job {
-    /// Look-ups of machines that still run for it.
-    open: usize,
-    began: Instant,
-    want: Wanted,
-}
-
-#[derive(Debug)]
-enum Wanted {
-    Object { geometry: Geometry, finder: Finder, quests: Vec<Quest> },
-    Peers(mpsc::Sender<Vec<SocketAddr>>),
-    Done { done: Option<oneshot::Sender<Ended>>, sum: Ended },
-}
-
-impl Wanted {
-    fn is_given_up(&self) -> bool {
-        match self {
-            Self::Object { finder, .. } => finder.is_cancelled(),
-            Self::Peers(found) => found.is_closed(),
-            Self::Done { done, .. } => done.as_ref().is_none_or(oneshot::Sender::is_closed),
-        }
-    }
-}
-
 impl Driver {
     pub(super) fn new(
         config: DhtConfig,
         inbox: mpsc::Receiver<Command>,
         publish: watch::Sender<Arc<DhtStatus>>,
+        moves: watch::Sender<u64>,
     ) -> io::Result<Self> {
         let now = clock::now();
         let saved = config.state.as_deref().and_then(Saved::read);
@@ -138,20 +81,21 @@ impl Driver {
             );
             Ok(Lane::new(socket, node))
         });
+        let lanes = lanes.collect::<io::Result<Vec<_>>>()?;
+        let bound = lanes.iter().map(Lane::address).collect::<io::Result<Vec<_>>>()?;
+        let before = own.map(|saved| saved.external.clone()).unwrap_or_default();
         Ok(Self {
-            lanes: lanes.collect::<io::Result<_>>()?,
+            whereabouts: Whereabouts::new(moves, bound, local_addresses(), before),
+            lanes,
             inbox,
             publish,
             state: config.state.filter(|_| !config.read_only),
             knows_a_way: !config.bootstrap.is_empty() || saved.is_some(),
             bootstrap: config.bootstrap,
             saved: saved.map(|saved| saved.nodes).unwrap_or_default(),
-            publishers: config.publishers,
+            jobs: Jobs::new(config.publishers, config.metrics.clone()),
             metrics: config.metrics,
-            purposes: HashMap::new(),
             waiting: Vec::new(),
-            jobs: HashMap::new(),
-            next_job: 0,
             resolving: JoinSet::new(),
             resolve_at: now,
             resolve_pause: FIRST_RESOLVE,
@@ -191,7 +135,7 @@ impl Driver {
         }
         for at in 0..self.lanes.len() {
             while let Some(event) = self.lanes[at].poll_event() {
-                self.handle_event(at, event, now);
+                self.jobs.handle_event(&mut self.lanes, at, event, &self.whereabouts, now);
             }
         }
         if !self.waiting.is_empty() && !self.is_lost() {
@@ -199,7 +143,9 @@ impl Driver {
         }
         if now >= self.upkeep_at {
             self.upkeep_at = now + UPKEEP;
-            self.give_up_unwanted();
+            self.waiting.retain(|command| !command.is_given_up());
+            self.jobs.give_up_unwanted(&mut self.lanes);
+            self.look_after_our_address(now);
             self.look_after_the_entrance(now);
             self.tell_status(now);
             if now >= self.save_at {
@@ -223,158 +169,10 @@ impl Driver {
     }
 
     fn carry_out(&mut self, command: Command) {
-        let now = clock::now();
-        match command {
-            Command::LookUp(asked) => self.look_up_object(asked, now),
-            Command::FindPeers { info_hash, found } => {
-                let job = self.new_job(Wanted::Peers(found), now);
-                self.start(job, Part::Peers, |node, now| {
-                    node.find_peers(info_hash.into(), Urgency::Now, now)
-                });
-            }
-            Command::Announce { info_hash, port, done } => {
-                let job = self.new_job(Wanted::Done { done: Some(done), sum: Ended::default() }, now);
-                self.start(job, Part::Done, |node, now| node.announce(info_hash.into(), port, now));
-            }
-            Command::Store { item, done } => {
-                let job = self.new_job(Wanted::Done { done: Some(done), sum: Ended::default() }, now);
-                self.start(job, Part::Done, |node, now| node.store_item(item.clone(), now));
-            }
+        if let Command::Announce { port, .. } = &command {
+            self.whereabouts.announced(*port);
         }
-    }
-
-    /// Asks for the peers of an object, and for its list where it has one.
-    fn look_up_object(&mut self, asked: Asked, now: Instant) {
-        let Asked { object, geometry, finder } = asked;
-        let job = self.new_job(Wanted::Object { geometry, finder, quests: Vec::new() }, now);
-        let info_hash = InfoHash::from(object);
-        self.start(job, Part::Peers, |node, now| node.find_peers(info_hash.into(), Urgency::Now, now));
-        if listed_states(geometry.length()).is_none() {
-            return;
-        }
-        for (target, salt, signed) in self.heads(&object) {
-            self.start(job, Part::Head { signed }, |node, now| {
-                node.find_item(target, salt.clone(), Urgency::Now, now)
-            });
-        }
-    }
-
-    /// Where heads of an object's list are: under the key that everybody can derive, and under those of publishers.
-    fn heads(&self, object: &Sha256) -> Vec<(Id, Vec<u8>, bool)> {
-        let own = Signer::from_seed(&list_seed(object)).map(|signer| signer.target(b""));
-        let salt = object.as_bytes().to_vec();
-        let signed = self.publishers.iter().map(|key| (mutable_target(key, &salt), salt.clone(), true));
-        own.into_iter().map(|target| (target, Vec::new(), false)).chain(signed).collect()
-    }
-
-    fn new_job(&mut self, want: Wanted, now: Instant) -> u64 {
-        self.next_job += 1;
-        self.jobs.insert(self.next_job, Job { open: 0, began: now, want });
-        self.next_job
-    }
-
-    /// Starts a look-up for `job` on every lane.
-    fn start(&mut self, job: u64, part: Part, mut begin: impl FnMut(&mut Node, Instant) -> LookUp) {
-        for lane in 0..self.lanes.len() {
-            self.start_on(lane, job, part, &mut begin);
-        }
-    }
-
-    fn start_on(
-        &mut self,
-        lane: usize,
-        job: u64,
-        part: Part,
-        begin: &mut impl FnMut(&mut Node, Instant) -> LookUp,
-    ) {
-        let (Some(on), Some(open)) = (self.lanes.get_mut(lane), self.jobs.get_mut(&job)) else { return };
-        let look_up = begin(&mut on.node, clock::now());
-        open.open += 1;
-        self.purposes.insert((lane, look_up), Purpose { job, part });
-    }
-
-    fn handle_event(&mut self, lane: usize, event: Event, now: Instant) {
-        match event {
-            Event::Peers { look_up, peers } => {
-                let job = self.purposes.get(&(lane, look_up)).and_then(|purpose| self.jobs.get(&purpose.job));
-                if let Some(job) = job {
-                    hand_on_peers(job, peers);
-                }
-            }
-            Event::Item { look_up, item } => self.handle_item(lane, look_up, &item),
-            Event::Ended { look_up, outcome } => self.handle_ended(lane, look_up, outcome, now),
-        }
-    }
-
-    fn handle_item(&mut self, lane: usize, look_up: LookUp, item: &OwnedItem) {
-        let Some(Purpose { job, part }) = self.purposes.get(&(lane, look_up)).copied() else { return };
-        let Some(Job { want: Wanted::Object { geometry, finder, quests }, .. }) = self.jobs.get_mut(&job)
-        else {
-            return;
-        };
-        match part {
-            Part::Head { signed } => match read_head(item.value(), *geometry, signed) {
-                Ok(Step::List(list)) => {
-                    finder.tell(Found::List { list, signed });
-                }
-                Ok(Step::Quest(quest)) if quests.len() < QUESTS => {
-                    quests.push(quest);
-                    let quest = quests.len() - 1;
-                    (0..CHUNKS_AT_ONCE).for_each(|_| self.ask_next_chunk(lane, job, quest));
-                }
-                Ok(Step::Quest(_)) => {}
-                Err(error) => debug!(%error, "a piece list in the DHT is no list"),
-            },
-            Part::Chunk { quest, index } => {
-                let Some(quest) = quests.get_mut(quest) else { return };
-                if let Some(list) = quest.handle_chunk(index, item.value()) {
-                    finder.tell(Found::List { list, signed: quest.signed });
-                }
-                // An immutable value has no second version: the next chunk may have its turn.
-                self.lanes[lane].node.cancel(look_up);
-                self.finish(lane, look_up);
-            }
-            Part::Peers | Part::Done => {}
-        }
-    }
-
-    fn ask_next_chunk(&mut self, lane: usize, job: u64, quest: usize) {
-        let Some(Job { want: Wanted::Object { quests, .. }, .. }) = self.jobs.get_mut(&job) else { return };
-        let Some((index, target)) = quests.get_mut(quest).and_then(Quest::next_chunk) else { return };
-        self.start_on(lane, job, Part::Chunk { quest, index }, &mut |node, now| {
-            node.find_item(Id::new(target), Vec::new(), Urgency::Now, now)
-        });
-    }
-
-    fn handle_ended(&mut self, lane: usize, look_up: LookUp, outcome: Ended, now: Instant) {
-        let Some(purpose) = self.purposes.get(&(lane, look_up)) else { return };
-        if let Some(job) = self.jobs.get_mut(&purpose.job) {
-            match &mut job.want {
-                Wanted::Done { sum, .. } => add(sum, &outcome),
-                _ if matches!(purpose.part, Part::Peers) => {
-                    self.metrics.dht_looked_up(now.saturating_duration_since(job.began));
-                }
-                _ => {}
-            }
-        }
-        self.finish(lane, look_up);
-    }
-
-    /// A look-up of a machine is over; so is what it was for, when it was the last.
-    fn finish(&mut self, lane: usize, look_up: LookUp) {
-        let Some(Purpose { job, part }) = self.purposes.remove(&(lane, look_up)) else { return };
-        if let Part::Chunk { quest, .. } = part {
-            self.ask_next_chunk(lane, job, quest);
-        }
-        let Some(open) = self.jobs.get_mut(&job) else { return };
-        open.open = open.open.saturating_sub(1);
-        if open.open > 0 {
-            return;
-        }
-        if let Some(Job { want: Wanted::Done { done: Some(done), sum }, .. }) = self.jobs.remove(&job) {
-            // Who does not wait any more does not want to know.
-            let _ = done.send(sum);
-        }
+        self.jobs.begin(&mut self.lanes, command, clock::now());
     }
 
     /// Whether there is nobody to ask yet, or any more.
@@ -383,18 +181,18 @@ impl Driver {
         self.lanes.iter().all(|lane| lane.good_nodes(now) == 0)
     }
 
-    fn give_up_unwanted(&mut self) {
-        self.waiting.retain(|command| !command.is_given_up());
-        self.jobs.retain(|_, job| !job.want.is_given_up());
-        let jobs = &self.jobs;
-        let lanes = &mut self.lanes;
-        self.purposes.retain(|(lane, look_up), purpose| {
-            let wanted = jobs.contains_key(&purpose.job);
-            if !wanted {
-                lanes[*lane].node.cancel(*look_up);
+    /// Learns whether we are somewhere else now.
+    fn look_after_our_address(&mut self, now: Instant) {
+        if self.whereabouts.note_local(local_addresses()) {
+            self.resolve_at = now;
+            self.resolve_pause = FIRST_RESOLVE;
+            self.lanes.iter_mut().for_each(|lane| lane.node.handle_new_network(now));
+        }
+        for (at, lane) in self.lanes.iter().enumerate() {
+            if let Some(external) = lane.node.status(now).external {
+                self.whereabouts.note_external(at, external);
             }
-            wanted
-        });
+        }
     }
 
     /// While no node answers, the names are resolved again and again: the network may come late, or come back.
@@ -441,6 +239,7 @@ impl Driver {
             told.datagrams[0] += lane.received;
             told.datagrams[1] += lane.sent;
             told.datagrams[2] += status.rubbish;
+            told.datagrams[3] += status.refused;
         }
         told.waiting_for = self.waiting_for(told.good_nodes);
         self.metrics.set_routing_table_size(told.good_nodes);
@@ -481,31 +280,9 @@ impl Driver {
         if nodes.is_empty() {
             return;
         }
-        if let Err(error) = (Saved { id, nodes }).write(folder) {
+        if let Err(error) = (Saved { id, nodes, external: self.whereabouts.to_remember() }).write(folder) {
             warn!(folder = %folder.display(), %error, "the DHT's nodes cannot be saved (state.path)");
         }
-    }
-}
-
-/// What both address families came to together.
-const fn add(sum: &mut Ended, more: &Ended) {
-    sum.asked += more.asked;
-    sum.answered += more.answered;
-    sum.stored += more.stored;
-    sum.datagrams += more.datagrams;
-    sum.peers += more.peers;
-}
-
-fn hand_on_peers(job: &Job, peers: Vec<SocketAddr>) {
-    match &job.want {
-        Wanted::Object { finder, .. } => {
-            for address in peers {
-                finder.tell(Found::Provider(Provider { address, kind: PeerKind::Stranger }));
-            }
-        }
-        // Who reads too slowly loses what is beyond the queue; it is bounded for that.
-        Wanted::Peers(found) => drop(found.try_send(peers)),
-        Wanted::Done { .. } => {}
     }
 }
 

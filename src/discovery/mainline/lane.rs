@@ -1,5 +1,6 @@
 //! One address family: its socket and its machine.
 
+use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -66,6 +67,11 @@ impl Lane {
                 Err(error) => trace!(to = %transmit.to, %error, "a datagram was not sent"),
             }
         }
+    }
+
+    /// What it is bound to.
+    pub(super) fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
     }
 
     pub(super) fn good_nodes(&self, now: Instant) -> usize {

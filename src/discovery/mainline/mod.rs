@@ -4,11 +4,13 @@
 //! handle is bounded in time and in number, and nothing that apt waits for waits for it.
 
 mod driver;
+mod jobs;
 mod lane;
 mod list;
 mod names;
 mod quest;
 mod saved;
+mod whereabouts;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -73,8 +75,8 @@ pub struct DhtStatus {
     pub waiting_for: Option<String>,
     /// Peers, info-hashes and values that are kept for others.
     pub stored: Counts,
-    /// Datagrams received and sent, and those received that nobody could read.
-    pub datagrams: [u64; 3],
+    /// Datagrams received and sent; of those received, the ones that nobody could read and the ones that were too many.
+    pub datagrams: [u64; 4],
 }
 
 /// A handle to the DHT. Clones share it. It works while [`Driver::run`] runs.
@@ -82,6 +84,7 @@ pub struct DhtStatus {
 pub struct Dht {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Arc<DhtStatus>>,
+    moves: watch::Receiver<u64>,
 }
 
 /// What the driver is asked.
@@ -111,7 +114,8 @@ impl Dht {
     pub fn new(config: DhtConfig) -> io::Result<(Self, Driver)> {
         let (commands, inbox) = mpsc::channel(WAITING);
         let (publish, status) = watch::channel(Arc::default());
-        Ok((Self { commands, status }, Driver::new(config, inbox, publish)?))
+        let (tell_moves, moves) = watch::channel(0);
+        Ok((Self { commands, status, moves }, Driver::new(config, inbox, publish, tell_moves)?))
     }
 
     /// Peers of an info-hash, a few at a time as the network answers; the look-up ends with the stream, or when it is
@@ -122,7 +126,8 @@ impl Dht {
         Some(stream)
     }
 
-    /// Tells the network that a peer of `info_hash` listens on `port` of our address. `None` where the DHT does not
+    /// Tells the network that a peer of `info_hash` listens on `port` of our address. What it came to, without
+    /// ourselves among the peers. `None` where the DHT does not
     /// work, or took too long.
     pub async fn announce(&self, info_hash: InfoHash, port: u16) -> Option<Ended> {
         self.ask(|done| Command::Announce { info_hash, port, done }).await
@@ -136,6 +141,12 @@ impl Dht {
     /// How it stands, at most a second old.
     pub fn status(&self) -> Arc<DhtStatus> {
         self.status.borrow().clone()
+    }
+
+    /// Changes whenever we have another address than before, of this machine or as others see us: what was announced
+    /// leads nowhere then.
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.moves.clone()
     }
 
     /// Waits until a node has answered, for at most `limit`; says whether one has.

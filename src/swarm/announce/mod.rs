@@ -98,6 +98,8 @@ pub struct Schedule {
     /// Kept objects that were never announced, or are forgotten by now; the most worthwhile last.
     fresh: Vec<Sha256>,
     in_flight: Vec<(Sha256, f64)>,
+    /// Those in flight whose announce may tell of an address that we no longer have.
+    outdated: Vec<Sha256>,
     announce_cost: f64,
     list_cost: f64,
     next_start: Instant,
@@ -120,6 +122,7 @@ impl Schedule {
             due: BinaryHeap::new(),
             fresh: Vec::new(),
             in_flight: Vec::new(),
+            outdated: Vec::new(),
             announce_cost: FIRST_COST,
             list_cost: FIRST_COST,
             next_start: now,
@@ -191,12 +194,32 @@ impl Schedule {
         self.changed = true;
     }
 
+    /// We have another address: what was announced leads nowhere. Everything is announced anew, the most worthwhile
+    /// first, as quickly as the budget allows; where the network was away, it is there now.
+    pub fn handle_moved(&mut self, now: Instant) {
+        for held in self.held.values_mut() {
+            held.due = None;
+            held.failures = 0;
+        }
+        self.outdated = self.in_flight.iter().map(|(id, _)| *id).collect();
+        self.failures_in_a_row = 0;
+        self.next_start = self.next_start.min(now + self.time_for(self.announce_cost + self.list_cost));
+        self.planned = None;
+    }
+
     /// An announce ended.
     pub fn handle_done(&mut self, id: &Sha256, outcome: &Outcome, now: Instant) {
         let Some(at) = self.in_flight.iter().position(|(flying, _)| flying == id) else { return };
         let (_, reserved) = self.in_flight.swap_remove(at);
         self.settle(reserved, outcome, now);
         let seconds_now = self.seconds(now);
+        let outdated = self.outdated.iter().position(|flying| flying == id);
+        if let Some(at) = outdated {
+            self.outdated.swap_remove(at);
+            // Neither the success nor the failure of it says anything now.
+            self.changed = true;
+            return;
+        }
         let pause = self.note_success(outcome.stored > 0);
         self.next_start = self.next_start.max(now + pause);
 
@@ -211,7 +234,9 @@ impl Schedule {
             seconds_now.saturating_add(interval)
         } else {
             held.failures = held.failures.saturating_add(1);
-            seconds_now.saturating_add(doubled(FIRST_PAUSE, held.failures.into()).min(interval))
+            // Where it is the network that is away, the object is to be there soon after it.
+            let longest = if self.failures_in_a_row >= AWAY { LONGEST_PAUSE } else { interval };
+            seconds_now.saturating_add(doubled(FIRST_PAUSE, held.failures.into()).min(longest))
         };
         held.due = Some(due);
         if held.kept {
@@ -224,6 +249,7 @@ impl Schedule {
         self.handle_gone(id);
         let Some(at) = self.in_flight.iter().position(|(flying, _)| flying == id) else { return };
         let (_, reserved) = self.in_flight.swap_remove(at);
+        self.outdated.retain(|flying| flying != id);
         self.next_start = self.next_start.checked_sub(self.time_for(reserved)).unwrap_or(self.next_start);
     }
 

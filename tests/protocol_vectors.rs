@@ -392,8 +392,8 @@ impl Port {
         let store = Store::open(config).unwrap();
         let id = store.import_file(&file, Origin::Seed).unwrap().id;
         let metrics = Metrics::new(std::time::Instant::now());
-        let config = PeerSiteConfig { max_uploads: 1 };
-        let site = PeerSite::new(store, Arc::new(NoParts), metrics, config, CancellationToken::new());
+        let config = PeerSiteConfig { max_uploads: 1, max_rate: None };
+        let site = PeerSite::new(store, Arc::new(NoParts), metrics, &config, CancellationToken::new());
         let site = Arc::new(site);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();

@@ -243,6 +243,7 @@ impl Job<'_> {
             self.metrics.clone(),
             DownloadsConfig {
                 max_pieces: pieces(self.settings),
+                max_rate: self.settings.transfer.max_download_rate.bytes_per_second(),
                 prefer: Prefer::Speed,
                 allow_private_peers: self.settings.network.allow_private_peers,
                 own_addresses: Vec::new(),

@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 the work failed; 2 bad
 //! usage or bad configuration.
 
+mod ask;
 mod bootstrap;
 mod cache;
 mod config;
@@ -12,9 +13,11 @@ mod keygen;
 mod logging;
 mod objects;
 mod output;
+mod peers;
 mod publish;
 mod publisher;
 mod seed;
+mod status;
 mod version;
 mod walk;
 
@@ -52,6 +55,10 @@ enum Command {
     Bootstrap(bootstrap::Arguments),
     /// Fetch one file from peers and the mirror
     Get(get::Arguments),
+    /// Say how the running daemon does
+    Status(status::Arguments),
+    /// List the peers that the running daemon knows
+    Peers(peers::Arguments),
     /// Look after the files that are kept
     Cache(cache::Arguments),
     /// Offer local files to other peers
@@ -74,6 +81,8 @@ impl Command {
             Self::Daemon => daemon::run(context),
             Self::Bootstrap(arguments) => bootstrap::run(arguments, context),
             Self::Get(arguments) => get::run(&arguments, context),
+            Self::Status(arguments) => status::run(&arguments, context),
+            Self::Peers(arguments) => peers::run(&arguments, context),
             Self::Cache(arguments) => cache::run(&arguments, context),
             Self::Seed(action) => seed::run(&action, context),
             Self::Keygen(arguments) => keygen::run(&arguments, context),

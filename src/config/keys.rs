@@ -69,10 +69,10 @@ settings! {
     /// How fast and how much at once.
     transfer: Transfer {
         /// How fast all peers together may be served.
-        max_upload_rate: Rate = "0", later;
+        max_upload_rate: Rate = "0";
         /// How fast peers and mirrors together may be read.
-        max_download_rate: Rate = "0", later;
-        /// How many files are served to peers at once.
+        max_download_rate: Rate = "0";
+        /// How many files are served to peers at once; one address, or one IPv6 /64, gets most of them, never all.
         max_concurrent_uploads: Whole<0, 10_000> = 20;
         /// How many pieces of 4 MiB are fetched from peers at once, all files together.
         max_concurrent_downloads: Whole<1, 1_000> = 8;

@@ -1,5 +1,6 @@
 //! The whole node: wires the rooms together, owns their tasks, and ends them in order.
 
+mod bans;
 mod bootstrap;
 mod dht;
 mod listeners;
@@ -17,12 +18,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::bans::BansFile;
 pub use self::bootstrap::BootstrapNode;
 use self::dht::Role;
 use self::listeners::Listeners;
 use self::record::Claim;
 pub use self::record::Record;
-use self::site::{StatusSite, into_response};
+use self::site::{KnownPeers, StatusSite, into_response};
 use crate::causes::Causes;
 use crate::clock;
 use crate::config::{Prefer, Settings, Signatures, UpstreamProxy};
@@ -139,6 +141,7 @@ impl Node {
         let config = DownloadsConfig {
             max_pieces: NonZeroUsize::new(settings.transfer.max_concurrent_downloads.get() as usize)
                 .unwrap_or(NonZeroUsize::MIN),
+            max_rate: settings.transfer.max_download_rate.bytes_per_second(),
             prefer: match settings.transfer.prefer {
                 Prefer::Speed => swarm::Prefer::Speed,
                 Prefer::Offload => swarm::Prefer::Offload,
@@ -189,9 +192,11 @@ impl Node {
         spawn_recovery(&mut tasks, store.clone());
         let (reading, stop) = (index.clone(), quiet.clone());
         tasks.spawn(async move { reading.run(stop).await });
-        let stop = quiet.clone();
-        tasks.spawn(async move { fixed.run(stop).await });
-        tasks.spawn(housekeeping(store.clone(), metrics.clone(), quiet.clone()));
+        let (resolving, stop) = (fixed.clone(), quiet.clone());
+        tasks.spawn(async move { resolving.run(stop).await });
+        let (bans, banned) = BansFile::open(&state, clock::unix_seconds());
+        downloads.restore_bans(&banned);
+        tasks.spawn(housekeeping(store.clone(), metrics.clone(), downloads.clone(), bans, quiet.clone()));
 
         let (dht, driver) = dht.unzip();
         if let Some(driver) = driver {
@@ -207,15 +212,23 @@ impl Node {
         }
 
         let mut servers = JoinSet::new();
-        let peer_config =
-            PeerSiteConfig { max_uploads: settings.transfer.max_concurrent_uploads.get() as usize };
+        let peer_config = PeerSiteConfig {
+            max_uploads: settings.transfer.max_concurrent_uploads.get() as usize,
+            max_rate: settings.transfer.max_upload_rate.bytes_per_second(),
+        };
         let parts = Arc::new(downloads.clone());
         let peer_site =
-            Arc::new(PeerSite::new(store.clone(), parts, metrics.clone(), peer_config, shutdown.clone()));
+            Arc::new(PeerSite::new(store.clone(), parts, metrics.clone(), &peer_config, shutdown.clone()));
         for listener in listeners.peers {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
         }
-        let status = StatusSite { metrics: metrics.clone(), store: Some(store.clone()), dht, announcer };
+        let status = StatusSite {
+            metrics: metrics.clone(),
+            store: Some(store.clone()),
+            dht,
+            announcer,
+            peers: Some(KnownPeers { downloads: downloads.clone(), fixed: fixed.clone() }),
+        };
         let page = {
             let status = status.clone();
             Box::new(move || into_response(status.page("/")))
@@ -330,8 +343,20 @@ fn spawn_recovery(tasks: &mut JoinSet<()>, store: Store) {
     });
 }
 
-async fn housekeeping(store: Store, metrics: Metrics, shutdown: CancellationToken) {
+/// Looks after what is kept on disk until `shutdown`, and once more then.
+async fn housekeeping(
+    store: Store,
+    metrics: Metrics,
+    downloads: Downloads,
+    mut bans: BansFile,
+    shutdown: CancellationToken,
+) {
     loop {
+        let stopping = shutdown.is_cancelled();
+        tokio::task::block_in_place(|| bans.save(downloads.bans(), clock::unix_seconds()));
+        if stopping {
+            return;
+        }
         let store = store.clone();
         let kept = tokio::task::spawn_blocking(move || {
             store.save_uses()?;
@@ -342,9 +367,8 @@ async fn housekeeping(store: Store, metrics: Metrics, shutdown: CancellationToke
             Ok(Err(error)) => warn!(%error, "the cache cannot be looked after"),
             Err(failed) => error!(error = %failed, "looking after the cache failed"),
         }
-        if tokio::time::timeout(HOUSEKEEPING, shutdown.cancelled()).await.is_ok() {
-            return;
-        }
+        // Over or cancelled: looked at above.
+        let _ = tokio::time::timeout(HOUSEKEEPING, shutdown.cancelled()).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The status as an HTTP site.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -9,11 +10,13 @@ use tracing::warn;
 
 use crate::announcer::Announcer;
 use crate::clock;
-use crate::discovery::Dht;
+use crate::discovery::{Dht, Fixed};
+use crate::download::Downloads;
 use crate::http::{Body, Conn, Hangup, Site, text};
 use crate::metrics::Metrics;
 use crate::status::{self, Health, Page, View};
 use crate::store::Store;
+use crate::swarm::{PeerKind, Reputation};
 
 /// What the status is made from.
 #[derive(Clone)]
@@ -23,6 +26,28 @@ pub(super) struct StatusSite {
     pub(super) store: Option<Store>,
     pub(super) dht: Option<Dht>,
     pub(super) announcer: Option<Arc<Announcer>>,
+    /// `None` for a node that asks nobody for anything.
+    pub(super) peers: Option<KnownPeers>,
+}
+
+/// The peers that a daemon knows: those it has met, and those that the configuration names.
+#[derive(Clone)]
+pub(super) struct KnownPeers {
+    pub(super) downloads: Downloads,
+    pub(super) fixed: Arc<Fixed>,
+}
+
+impl KnownPeers {
+    fn list(&self) -> Vec<(SocketAddr, Reputation)> {
+        let mut peers = self.downloads.reputations();
+        for address in self.fixed.addresses() {
+            match peers.iter_mut().find(|(known, _)| *known == address) {
+                Some((_, known)) => known.kind = Some(PeerKind::Neighbour),
+                None => peers.push((address, Reputation::unknown(PeerKind::Neighbour))),
+            }
+        }
+        peers
+    }
 }
 
 impl StatusSite {
@@ -35,12 +60,15 @@ impl StatusSite {
             None => {}
         }
         let dht = self.dht.as_ref().map(Dht::status);
+        // Thousands, perhaps: only for whom they are meant.
+        let peers = self.peers.as_ref().filter(|_| path.starts_with("/peers")).map(KnownPeers::list);
         let view = View {
             metrics: &self.metrics,
             now: clock::now(),
             health: &Health::Well,
             dht: dht.as_deref(),
             announcing: self.announcer.as_ref().map(|announcer| announcer.summary()),
+            peers: peers.as_deref().unwrap_or_default(),
         };
         status::respond(path, &view)
     }

@@ -32,6 +32,11 @@ impl Fixed {
         Self { names, addresses: RwLock::new(literal) }
     }
 
+    /// Their addresses, as far as they are known now.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.addresses.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     /// Keeps the addresses fresh until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
         if self.names.iter().all(|name| name.parse::<SocketAddr>().is_ok()) {
@@ -65,8 +70,8 @@ impl Fixed {
 
 impl Discovery for Fixed {
     fn providers(&self, _object: &Sha256) -> Vec<Provider> {
-        let addresses = self.addresses.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        addresses.iter().map(|address| Provider { address: *address, kind: PeerKind::Neighbour }).collect()
+        let neighbour = |address| Provider { address, kind: PeerKind::Neighbour };
+        self.addresses().into_iter().map(neighbour).collect()
     }
 }
 

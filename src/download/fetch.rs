@@ -9,6 +9,7 @@ use super::canvas::{Canvas, Licence, Written};
 use super::origin::{OriginBody, OriginError};
 use super::places::Places;
 use crate::clock;
+use crate::http::{Throttle, Turn};
 use crate::peer::{PeerBody, PeerClient, PeerError};
 use crate::pieces::{ChainWalk, End, PieceIndex, State};
 use crate::store::StoreError;
@@ -31,7 +32,9 @@ pub(super) enum Event {
     Begun(FetchId),
     /// The peer has answered; the body waits for a place.
     Answered(FetchId),
-    /// More bytes came; for a walk they are in the object up to `offset`.
+    /// Bytes have come and wait for their turn under our own limit, until the fetch is begun again.
+    HeldBack(FetchId),
+    /// More bytes came; for a walk its own are in the object up to `offset`.
     Progress { fetch: FetchId, offset: u64, bytes: u64 },
     /// A peer's piece is in the object.
     Linked { fetch: FetchId, piece: PieceIndex, timing: Timing },
@@ -61,6 +64,8 @@ pub(super) struct Timing {
     /// The body, without the time that it waited for us.
     pub(super) transfer: Duration,
     pub(super) bytes: u64,
+    /// Our own limit slowed it down: it says nothing of the peer's throughput.
+    pub(super) held_back: bool,
 }
 
 /// Why a fetch of a piece came to nothing.
@@ -139,16 +144,21 @@ pub(super) struct PieceFetch {
     pub(super) canvas: Arc<Canvas>,
     pub(super) client: PeerClient,
     pub(super) queue: Arc<Queue>,
+    pub(super) throttle: Throttle,
     pub(super) events: mpsc::Sender<Event>,
 }
 
 impl PieceFetch {
     pub(super) async fn run(self) {
         let fetch = self.fetch;
-        let event = match self.fetch().await {
+        let mut delay = OwnDelay::default();
+        let event = match self.fetch(&mut delay).await {
             Ok(timing) => Event::Linked { fetch, piece: self.piece, timing },
             Err(Stopped::Led(end)) => Event::Unlinked(fetch, end),
             Err(Stopped::Peer(PeerError::NotHeld)) => Event::NotHeld(fetch),
+            Err(Stopped::Peer(PeerError::Fault { fault, .. })) if delay.excuses(fault) => {
+                Event::NotHeld(fetch)
+            }
             Err(Stopped::Peer(PeerError::Fault { fault, detail })) => Event::PeerFailed(fetch, fault, detail),
             Err(Stopped::Disk(error)) => Event::DiskFailed(error),
             Err(Stopped::Cancelled) => return,
@@ -156,7 +166,7 @@ impl PieceFetch {
         self.tell(event).await;
     }
 
-    async fn fetch(&self) -> Result<Timing, Stopped> {
+    async fn fetch(&self, delay: &mut OwnDelay) -> Result<Timing, Stopped> {
         let geometry = self.canvas.geometry();
         let range = geometry.range(self.piece);
         let Ok(_question) = self.queue.questions.acquire().await else { return Err(Stopped::Cancelled) };
@@ -171,15 +181,25 @@ impl PieceFetch {
         let Some(mut place) = self.queue.places.take(room).await else { return Err(Stopped::Cancelled) };
         self.tell(Event::Begun(self.fetch)).await;
         let begun = clock::now();
+        delay.0 += begun.saturating_duration_since(asked + first_byte);
+        let mut held_back = Duration::ZERO;
         let (mut untold, mut told) = (0, begun);
         let mut walk = ChainWalk::from_state(self.start);
-        while let Some(bytes) = body.next().await? {
-            walk.update(&bytes);
-            place.buffer.extend_from_slice(&bytes);
-            untold += bytes.len() as u64;
-            if untold >= TELL_BYTES || clock::now() - told >= TELL_AFTER {
-                self.tell(Event::Progress { fetch: self.fetch, offset: 0, bytes: untold }).await;
-                (untold, told) = (0, clock::now());
+        while let Some(mut bytes) = body.next().await? {
+            while !bytes.is_empty() {
+                let mut turn = self.throttle.turn(bytes.len());
+                if !turn.is_now() {
+                    let waited = hold_back(&mut turn, self.fetch, &self.events).await;
+                    (held_back, delay.0) = (held_back + waited, delay.0 + waited);
+                }
+                let part = bytes.split_to(turn.bytes());
+                walk.update(&part);
+                place.buffer.extend_from_slice(&part);
+                untold += part.len() as u64;
+                if untold >= TELL_BYTES || clock::now() - told >= TELL_AFTER {
+                    self.tell(Event::Progress { fetch: self.fetch, offset: 0, bytes: untold }).await;
+                    (untold, told) = (0, clock::now());
+                }
             }
         }
         if untold > 0 {
@@ -194,13 +214,38 @@ impl PieceFetch {
         if written == Written::Cancelled {
             return Err(Stopped::Cancelled);
         }
-        Ok(Timing { first_byte, transfer: clock::now() - begun, bytes: length })
+        let transfer = (clock::now() - begun).saturating_sub(held_back);
+        Ok(Timing { first_byte, transfer, bytes: length, held_back: !held_back.is_zero() })
     }
 
     async fn tell(&self, event: Event) {
         // A download that has ended hears nothing, and aborts this task.
         let _ = self.events.send(event).await;
     }
+}
+
+/// How long a fetch waited for us, be it for a place or for its turn.
+#[derive(Debug, Default)]
+struct OwnDelay(Duration);
+
+/// A server may give up a client that takes nothing for a while; whoever waited this long for us is not to blame for it.
+const OWN_DELAY: Duration = Duration::from_secs(10);
+
+impl OwnDelay {
+    /// Whether a fault is our own doing.
+    fn excuses(&self, fault: PeerFault) -> bool {
+        self.0 >= OWN_DELAY && matches!(fault, PeerFault::Short | PeerFault::Stalled)
+    }
+}
+
+/// Waits for a turn, and tells the download that nobody else is waited for meanwhile; how long it took.
+async fn hold_back(turn: &mut Turn, fetch: FetchId, events: &mpsc::Sender<Event>) -> Duration {
+    let since = clock::now();
+    // A download that has ended hears nothing, and aborts this task.
+    let _ = events.send(Event::HeldBack(fetch)).await;
+    turn.come().await;
+    let _ = events.send(Event::Begun(fetch)).await;
+    clock::now() - since
 }
 
 /// What bytes lead to: the state behind an inner piece, the digest behind the last.
@@ -238,20 +283,26 @@ pub(super) struct WalkFetch {
     pub(super) licence: Licence,
     pub(super) canvas: Arc<Canvas>,
     pub(super) queue: Arc<Queue>,
+    pub(super) throttle: Throttle,
     pub(super) events: mpsc::Sender<Event>,
     /// Where it is.
     pub(super) offset: u64,
     pub(super) chain: ChainWalk,
     /// Whether every byte of the present piece so far was written by this walk.
     pub(super) whole: bool,
+    /// How far the bytes are this walk's own. What it skips is a peer's, and not for the mirror to vouch for.
+    pub(super) solid: u64,
 }
 
 impl WalkFetch {
     /// Walks over `stream` from where it is to its end.
     pub(super) async fn run(mut self, mut stream: Stream) {
         let fetch = self.fetch;
-        let event = match self.walk(&mut stream).await {
+        let mut delay = OwnDelay::default();
+        let of_peer = matches!(stream, Stream::Peer(_));
+        let event = match self.walk(&mut stream, &mut delay).await {
             Ok(()) => return,
+            Err(WalkStop::Source(fault, _)) if of_peer && delay.excuses(fault) => Event::NotHeld(fetch),
             Err(WalkStop::Source(fault, why)) => Event::WalkFailed { fetch, fault, why },
             Err(WalkStop::Disk(error)) => Event::DiskFailed(error),
             Err(WalkStop::Cancelled) => return,
@@ -259,7 +310,7 @@ impl WalkFetch {
         let _ = self.events.send(event).await;
     }
 
-    async fn walk(&mut self, stream: &mut Stream) -> Result<(), WalkStop> {
+    async fn walk(&mut self, stream: &mut Stream, delay: &mut OwnDelay) -> Result<(), WalkStop> {
         let queue = self.queue.clone();
         let _walking = Walking::among(&queue);
         let mut pending: Vec<u8> = Vec::new();
@@ -274,13 +325,21 @@ impl WalkFetch {
                     next.await
                 }
             };
-            let Some(bytes) = next.map_err(|(fault, why)| WalkStop::Source(fault, why))? else {
+            let Some(mut bytes) = next.map_err(|(fault, why)| WalkStop::Source(fault, why))? else {
                 self.flush(&mut pending).await?;
                 return Err(WalkStop::Source(PeerFault::Short, "the body ended early".into()));
             };
-            pending.extend_from_slice(&bytes);
-            if pending.len() >= queue.write_size() {
-                self.flush(&mut pending).await?;
+            while !bytes.is_empty() {
+                let mut turn = self.throttle.turn(bytes.len());
+                if !turn.is_now() {
+                    // What had its turn goes on to apt while the rest waits.
+                    self.flush(&mut pending).await?;
+                    delay.0 += hold_back(&mut turn, self.fetch, &self.events).await;
+                }
+                pending.extend_from_slice(&bytes.split_to(turn.bytes()));
+                if pending.len() >= queue.write_size() {
+                    self.flush(&mut pending).await?;
+                }
             }
         }
         self.flush(&mut pending).await
@@ -306,8 +365,10 @@ impl WalkFetch {
                 Written::Done => {}
             }
             self.offset += now.len() as u64;
-            let progress =
-                Event::Progress { fetch: self.fetch, offset: self.offset, bytes: now.len() as u64 };
+            if self.whole {
+                self.solid = self.offset;
+            }
+            let progress = Event::Progress { fetch: self.fetch, offset: self.solid, bytes: now.len() as u64 };
             self.tell(progress).await;
             if self.offset == geometry.range(piece).end {
                 self.end_piece(piece).await;

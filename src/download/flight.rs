@@ -63,7 +63,7 @@ pub(super) struct Flight {
     shared: Arc<Shared>,
     machine: Download,
     canvas: Arc<Canvas>,
-    peers: HashMap<SourceId, SocketAddr>,
+    peers: HashMap<SourceId, Provider>,
     /// The lists that holders of a part told last.
     tags: HashMap<SourceId, ListTag>,
     admission: Admission,
@@ -80,6 +80,8 @@ pub(super) struct Flight {
     saved_at: Instant,
     saved: u64,
     tally: Tally,
+    /// Our own limit slowed it down: how fast it was says nothing of the mirror.
+    held_back: bool,
     began: Instant,
     /// Up to which of the machine's revisions peers know what they may have.
     shown: Option<u64>,
@@ -129,6 +131,7 @@ impl Flight {
             saved_at: now,
             saved: 0,
             tally: Tally::default(),
+            held_back: false,
             began: now,
             shown: None,
             last_modified: None,
@@ -279,7 +282,7 @@ impl Flight {
         let Some(standing) = self.context.standing(provider.address, now) else { return };
         if self.admission.admit(&provider, &self.context.borders) {
             let source = self.machine.add_peer(provider.kind, provider.address.ip(), standing, now);
-            self.peers.insert(source, provider.address);
+            self.peers.insert(source, provider);
         }
     }
 
@@ -295,7 +298,7 @@ impl Flight {
         let untried = provider.kind == PeerKind::Stranger && standing.first_byte.is_none();
         standing.doubtful |= untried && self.context.prefer == Prefer::Speed;
         let source = self.machine.add_peer(provider.kind, provider.address.ip(), standing, now);
-        self.peers.insert(source, provider.address);
+        self.peers.insert(source, provider);
     }
 
     async fn end(mut self) {
@@ -350,6 +353,7 @@ impl Flight {
         self.context.metrics.object_delivered(source);
         let took = clock::now() - self.began;
         if mirror > 0
+            && !self.held_back
             && let Some(target) = &self.shared.want.mirror
         {
             self.context.note_mirror_rate(target, mirror, took);
@@ -374,7 +378,7 @@ impl Flight {
                     self.ask_list(source, Some(News { than, wait }));
                 }
                 Order::FetchPiece { fetch, source, piece, start, expected, .. } => {
-                    let Some(peer) = self.peers.get(&source).copied() else { continue };
+                    let Some(peer) = self.address(source) else { continue };
                     let licence = Licence::default();
                     let task = PieceFetch {
                         fetch,
@@ -386,6 +390,7 @@ impl Flight {
                         canvas: self.canvas.clone(),
                         client: self.context.peers.clone(),
                         queue: self.context.queue.clone(),
+                        throttle: self.context.throttle.clone(),
                         events: self.events.clone(),
                     };
                     let abort = self.tasks.spawn(task.run());
@@ -417,8 +422,12 @@ impl Flight {
         }
     }
 
+    fn address(&self, source: SourceId) -> Option<SocketAddr> {
+        self.peers.get(&source).map(|peer| peer.address)
+    }
+
     fn ask_list(&mut self, source: SourceId, news: Option<News>) {
-        let Some(peer) = self.peers.get(&source).copied() else { return };
+        let Some(peer) = self.address(source) else { return };
         let (client, canvas) = (self.context.peers.clone(), self.canvas.clone());
         self.lists.spawn(async move {
             let id = canvas.assembly().id();
@@ -435,10 +444,12 @@ impl Flight {
             licence: licence.clone(),
             canvas: self.canvas.clone(),
             queue: self.context.queue.clone(),
+            throttle: self.context.throttle.clone(),
             events: self.events.clone(),
             offset: range.start,
             chain: ChainWalk::from_state(start),
             whole: true,
+            solid: range.start,
         };
         let pieces = geometry.piece_at(range.start)..geometry.piece_at(range.end.saturating_sub(1)) + 1;
         let abort = match walker {
@@ -460,7 +471,7 @@ impl Flight {
                 })
             }
             Walker::Peer(source) => {
-                let Some(peer) = self.peers.get(&source).copied() else { return };
+                let Some(peer) = self.address(source) else { return };
                 let (client, id, events) =
                     (self.context.peers.clone(), self.shared.want.id, self.events.clone());
                 self.tasks.spawn(async move {
@@ -485,6 +496,10 @@ impl Flight {
         let now = clock::now();
         match event {
             Event::Answered(fetch) => self.machine.handle_answered(fetch),
+            Event::HeldBack(fetch) => {
+                self.held_back = true;
+                self.machine.handle_held_back(fetch, now);
+            }
             Event::Begun(fetch) => self.machine.handle_begun(fetch, now),
             Event::Progress { fetch, offset, bytes } => {
                 if let Some(running) = self.running.get(&fetch)
@@ -508,7 +523,7 @@ impl Flight {
             }
             Event::PeerFailed(fetch, fault, detail) => {
                 let source = self.running.remove(&fetch).and_then(|running| running.source);
-                let peer = source.and_then(|source| self.peers.get(&source));
+                let peer = source.and_then(|source| self.address(source));
                 debug!(object = %self.shared.want.id, ?peer, %fault, detail, "a fetch from a peer failed");
                 self.machine.handle_piece_failure(fetch, fault);
             }
@@ -543,7 +558,7 @@ impl Flight {
         self.context.metrics.piece_fetched(timing.first_byte + timing.transfer);
         self.context.metrics.peer_answered(timing.first_byte);
         if let Some(peer) = running.source.and_then(|source| self.peers.get(&source)) {
-            self.context.note_success(*peer, timing, now);
+            self.context.note_success(peer, timing, now);
         }
         self.machine.handle_piece_linked(fetch);
         // The machine may have cancelled the fetch a moment ago.
@@ -577,7 +592,7 @@ impl Flight {
             Ok(ListAnswer::None) => self.machine.handle_no_list(source, now),
             Err(PeerError::NotHeld) => self.machine.handle_not_held(source),
             Err(PeerError::Fault { fault, detail }) => {
-                let peer = self.peers.get(&source);
+                let peer = self.address(source);
                 debug!(object = %self.shared.want.id, ?peer, %fault, detail, "a peer's piece list could not be had");
                 self.machine.handle_list_failure(source, fault);
             }
@@ -589,16 +604,16 @@ impl Flight {
         match fact {
             Fact::PeerFaulted(source, fault) => {
                 let Some(peer) = self.peers.get(source) else { return };
-                debug!(%object, %peer, %fault, "peer faulted");
+                debug!(%object, peer = %peer.address, %fault, "peer faulted");
                 if *fault == PeerFault::WrongList {
                     self.context.metrics.verification_failed(VerificationFailure::PieceList);
                 }
-                self.context.note_fault(*peer, *fault);
+                self.context.note_fault(peer, *fault);
             }
             Fact::PeerLate(source) => {
                 let Some(peer) = self.peers.get(source) else { return };
-                debug!(%object, %peer, "peer is late");
-                self.context.note_late(*peer);
+                debug!(%object, peer = %peer.address, "peer is late");
+                self.context.note_late(peer);
             }
             Fact::PublisherWrong => {
                 warn!(

@@ -12,7 +12,7 @@ mod seeding;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,16 +29,21 @@ pub use self::reader::{Chunks, Download};
 use crate::clock;
 use crate::digest::Sha256;
 use crate::discovery::{Discovery, Provider};
+use crate::http::Throttle;
 use crate::metrics::{Metrics, Source};
 use crate::mirror::{Mirror, Target};
 use crate::peer::PeerClient;
 use crate::pieces::{Geometry, TooLong};
 use crate::store::{Object, Store, StoreError};
-use crate::swarm::{PeerFault, Prefer, Scoreboard, Standing};
+use crate::swarm::{Ban, PeerFault, Prefer, Reputation, Scoreboard, Standing};
 
 /// How long a reader that comes back after a taint gets the whole object instead of the rest: longer than apt's retries
 /// take together.
 const TAINT_MEMORY: Duration = Duration::from_secs(600);
+
+/// The least rate, in bytes a second, that a piece gets of a limit where several are fetched at a time: it takes 16 s then.
+/// Nothing of a piece can be used before all of it is there, and a peer whose body nobody reads hangs up after a minute.
+const LEAST_PER_PIECE: u64 = 256 << 10;
 
 /// The most taints and mirror rates that are remembered.
 const MEMORIES: usize = 1024;
@@ -126,6 +131,8 @@ struct Progress {
 pub struct DownloadsConfig {
     /// Pieces in flight from peers, all downloads together; each takes a buffer of 4 MiB.
     pub max_pieces: NonZeroUsize,
+    /// How fast peers and mirrors together may be read, in bytes a second.
+    pub max_rate: Option<NonZeroU64>,
     /// What the user prefers.
     pub prefer: Prefer,
     /// Strangers may be at addresses that the internet does not reach (`network.allow_private_peers`).
@@ -151,6 +158,7 @@ struct Context {
     discovery: Vec<Arc<dyn Discovery>>,
     metrics: Metrics,
     queue: Arc<Queue>,
+    throttle: Throttle,
     prefer: Prefer,
     borders: Borders,
     look_ups: Arc<LookUps>,
@@ -180,7 +188,8 @@ impl Downloads {
             peers,
             discovery,
             metrics,
-            queue: Arc::new(Queue::new(config.max_pieces)),
+            queue: Arc::new(Queue::new(places(config.max_pieces, config.max_rate))),
+            throttle: Throttle::new(config.max_rate),
             prefer: config.prefer,
             borders: Borders { own: config.own_addresses, allow_private: config.allow_private_peers },
             look_ups: Arc::new(LookUps::new()),
@@ -246,6 +255,27 @@ impl Downloads {
         lock(&self.context.memory).tainted.get(id).is_some_and(|at| now < *at + TAINT_MEMORY)
     }
 
+    /// The limit that all downloads keep to, for what is read of mirrors beside them.
+    pub fn throttle(&self) -> &Throttle {
+        &self.context.throttle
+    }
+
+    /// What is known of every peer that has been asked for something, or is banned.
+    pub fn reputations(&self) -> Vec<(SocketAddr, Reputation)> {
+        lock(&self.context.scores).reputations(clock::now()).collect()
+    }
+
+    /// The peers that are banned for lies, to be remembered over a restart.
+    pub fn bans(&self) -> Vec<Ban<SocketAddr>> {
+        lock(&self.context.scores).bans(clock::now()).collect()
+    }
+
+    /// Takes bans over from before a restart.
+    pub fn restore_bans(&self, bans: &[Ban<SocketAddr>]) {
+        let (mut scores, now) = (lock(&self.context.scores), clock::now());
+        bans.iter().for_each(|ban| scores.restore(ban, now));
+    }
+
     /// Stops every download and waits until all have ended.
     pub async fn stop(&self) {
         self.shutdown.cancel();
@@ -275,6 +305,13 @@ impl Downloads {
     }
 }
 
+/// How many pieces are worth fetching at a time under a limit.
+fn places(most: NonZeroUsize, rate: Option<NonZeroU64>) -> NonZeroUsize {
+    let Some(rate) = rate else { return most };
+    let worthwhile = usize::try_from(rate.get() / LEAST_PER_PIECE).unwrap_or(usize::MAX);
+    NonZeroUsize::new(worthwhile).unwrap_or(NonZeroUsize::MIN).min(most)
+}
+
 impl Context {
     fn providers(&self, id: &Sha256) -> Vec<Provider> {
         self.discovery.iter().flat_map(|discovery| discovery.providers(id)).collect()
@@ -284,21 +321,27 @@ impl Context {
         lock(&self.scores).standing(&peer, now)
     }
 
-    fn note_success(&self, peer: SocketAddr, timing: Timing, now: Instant) {
+    fn note_success(&self, peer: &Provider, timing: Timing, now: Instant) {
         let transfer = timing.transfer;
         // A transfer of a few packets says nothing of the throughput.
         #[allow(clippy::cast_precision_loss, reason = "a piece has 2^22 bytes")]
-        let rate = (timing.bytes >= 1 << 18 && !transfer.is_zero())
+        let rate = (timing.bytes >= 1 << 18 && !transfer.is_zero() && !timing.held_back)
             .then(|| timing.bytes as f64 / transfer.as_secs_f64());
-        lock(&self.scores).succeeded(&peer, timing.first_byte, rate, now);
+        let mut scores = lock(&self.scores);
+        scores.succeeded(&peer.address, timing.first_byte, rate, timing.bytes, now);
+        scores.known_as(&peer.address, peer.kind);
     }
 
-    fn note_fault(&self, peer: SocketAddr, fault: PeerFault) {
-        lock(&self.scores).faulted(&peer, fault, clock::now());
+    fn note_fault(&self, peer: &Provider, fault: PeerFault) {
+        let mut scores = lock(&self.scores);
+        scores.faulted(&peer.address, fault, clock::now());
+        scores.known_as(&peer.address, peer.kind);
     }
 
-    fn note_late(&self, peer: SocketAddr) {
-        lock(&self.scores).late(&peer, clock::now());
+    fn note_late(&self, peer: &Provider) {
+        let mut scores = lock(&self.scores);
+        scores.late(&peer.address, clock::now());
+        scores.known_as(&peer.address, peer.kind);
     }
 
     fn note_taint(&self, id: Sha256) {

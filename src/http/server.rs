@@ -198,8 +198,8 @@ fn prepare(stream: &TcpStream) -> Option<SocketAddr> {
     stream.local_addr().ok()
 }
 
-/// What connections are counted by: one person has one IPv4 address or one IPv6 /64.
-fn origin(ip: IpAddr) -> IpAddr {
+/// What connections and uploads are counted by: one person has one IPv4 address or one IPv6 /64.
+pub fn origin(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();

@@ -1,5 +1,6 @@
 //! Serving objects that are still on their way: held pieces as from a whole object, others by and by.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,7 +30,12 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 
 impl PeerSite {
     /// Answers a request for bytes of an object that is on its way.
-    pub(super) async fn serve_part(&self, request: &Request<Incoming>, mut part: Part) -> Response<Body> {
+    pub(super) async fn serve_part(
+        &self,
+        request: &Request<Incoming>,
+        mut part: Part,
+        from: IpAddr,
+    ) -> Response<Body> {
         let (etag, length) = (etag(&part.id()), part.geometry().length());
         let file = Representation { length, etag: Some(&etag), last_modified: None };
         let wanted = match precondition(request.method(), request.headers(), &file) {
@@ -50,14 +56,14 @@ impl PeerSite {
             None => held.have.is_all(),
         };
         let waited = self.wait(request, &mut part, enough).await;
-        let mut response = self.send_part(part, wanted);
+        let mut response = self.send_part(part, wanted, from);
         note_waited(&mut response, waited);
         response
     }
 
     /// The held beginning of what is wanted. The whole is sent when it is here, and not before: as it comes, it would come
     /// in fits and starts, and perhaps never to its end.
-    fn send_part(&self, part: Part, wanted: Option<Range<u64>>) -> Response<Body> {
+    fn send_part(&self, part: Part, wanted: Option<Range<u64>>, from: IpAddr) -> Response<Body> {
         let length = part.geometry().length();
         let (status, range) = match wanted {
             None if part.held().have.is_all() => (StatusCode::OK, 0..length),
@@ -69,9 +75,9 @@ impl PeerSite {
             },
         };
         let id = part.id();
-        let Some(slot) = self.take_slot() else { return no_slot() };
+        let Some(slot) = self.take_slot(from) else { return no_slot() };
         let sent = range.end - range.start;
-        let mut response = Response::new(slot.body(part.chunks(range.clone()), sent));
+        let mut response = Response::new(slot.body(part.chunks(range.clone(), &self.throttle), sent));
         *response.status_mut() = status;
         if status == StatusCode::PARTIAL_CONTENT {
             partial_content(&mut response, &range, length);

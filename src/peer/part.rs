@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::future::ready;
+use futures_util::stream::{Stream, TryStreamExt as _, try_unfold};
 use tokio::sync::watch;
 
 use crate::digest::Sha256;
+use crate::http::Throttle;
 use crate::pieces::{Geometry, PieceList, PieceSet};
 
 /// How much is handed out at once: a full socket buffer, and soon enough.
@@ -96,21 +98,26 @@ impl Part {
         Some(range.start..range.end.min(self.geometry.range(end).end))
     }
 
-    /// The bytes of a range that is held, chunk by chunk. It ends with an error where some of them were taken back: a
-    /// connection that breaks off is better than bytes that are not the object's.
-    pub(super) fn chunks(self, range: Range<u64>) -> impl Stream<Item = Result<Bytes, Withdrawn>> + Send {
+    /// The bytes of a range that is held, chunk by chunk, no faster than the limit allows. It ends with an error where some of
+    /// them were taken back: a connection that breaks off is better than bytes that are not the object's.
+    pub(super) fn chunks(
+        self,
+        range: Range<u64>,
+        throttle: &Throttle,
+    ) -> impl Stream<Item = Result<Bytes, Withdrawn>> + Send + use<> {
         let withdrawals = self.held.borrow().withdrawals;
-        futures_util::stream::try_unfold((self, range), move |(part, mut range)| async move {
+        let now = self.held.clone();
+        let chunks = try_unfold((self, range), |(part, mut range)| async move {
             if range.is_empty() {
                 return Ok(None);
             }
             let bytes = (part.bytes)(range.start..range.end.min(range.start + CHUNK)).ok_or(Withdrawn)?;
-            // Looked at after the slice was taken: what is in it was right until now.
-            if part.held.borrow().withdrawals != withdrawals {
-                return Err(Withdrawn);
-            }
             range.start += bytes.len() as u64;
             Ok(Some((bytes, (part, range))))
+        });
+        // Looked at after the slice was taken, and after it had its turn: what is in it was right until now.
+        throttle.stream(chunks).and_then(move |bytes| {
+            ready(if now.borrow().withdrawals == withdrawals { Ok(bytes) } else { Err(Withdrawn) })
         })
     }
 }
@@ -125,7 +132,6 @@ impl fmt::Debug for Part {
 mod tests {
     use super::*;
     use crate::pieces::PIECE_LENGTH;
-    use futures_util::TryStreamExt as _;
 
     const LENGTH: u64 = 3 * PIECE_LENGTH + 5;
 
@@ -156,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_is_sent_what_is_taken_back_gets_no_more() {
         let (sender, part) = part(&[0, 1]);
-        let mut chunks = Box::pin(part.clone().chunks(0..2 * PIECE_LENGTH));
+        let mut chunks = Box::pin(part.clone().chunks(0..2 * PIECE_LENGTH, &Throttle::default()));
         assert_eq!(chunks.try_next().await.unwrap().unwrap().len() as u64, CHUNK);
         sender.send_replace(held(&[0, 1, 2], 0));
         assert!(chunks.try_next().await.unwrap().is_some(), "more of it is no reason to stop");

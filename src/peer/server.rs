@@ -1,8 +1,10 @@
 //! Giving objects away by their hash, from their kept mappings, to whoever asks. `growing` gives what is still on its way.
 
+use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
@@ -15,17 +17,22 @@ use tracing::debug;
 use super::part::{Part, Parts};
 use super::visitor::visitor;
 use crate::digest::Sha256;
-use crate::http::{Body, BoxError, Conn, Hangup, Outcome, Representation, Site, precondition, text};
+use crate::http::{
+    Body, BoxError, Conn, Hangup, Outcome, Representation, Site, Throttle, origin, precondition, text,
+};
 use crate::metrics::{InProgress, Metrics, VerificationFailure};
 use crate::pieces::PieceSet;
 use crate::store::{Object, Store, StoreError};
+use crate::swarm::Slots;
 use crate::wire::{MAX_PIECE_LIST_BYTES, PROTOCOL_VERSION, PeerTarget, PieceListMessage};
 
 /// What the peer port serves, and how much of it at once.
 #[derive(Debug, Clone)]
 pub struct PeerSiteConfig {
-    /// Bodies that are sent at the same time; beyond, 503.
+    /// Bodies that are sent at the same time; beyond, 503. One IPv4 address, or one IPv6 /64, never gets all of them.
     pub max_uploads: usize,
+    /// How fast all of them together, in bytes a second. Lists and heads are not counted.
+    pub max_rate: Option<NonZeroU64>,
 }
 
 /// The site on the peer port: `/hash/<64 hex>`, its `/pieces`, and `/`.
@@ -33,9 +40,9 @@ pub struct PeerSite {
     store: Store,
     parts: Arc<dyn Parts>,
     metrics: Metrics,
-    uploads: Arc<AtomicUsize>,
+    uploads: Arc<Mutex<Slots<IpAddr>>>,
+    pub(super) throttle: Throttle,
     pub(super) waiting: Arc<AtomicUsize>,
-    config: PeerSiteConfig,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -52,19 +59,20 @@ impl PeerSite {
         store: Store,
         parts: Arc<dyn Parts>,
         metrics: Metrics,
-        config: PeerSiteConfig,
+        config: &PeerSiteConfig,
         shutdown: CancellationToken,
     ) -> Self {
-        let (uploads, waiting) = (Arc::default(), Arc::default());
-        Self { store, parts, metrics, uploads, waiting, config, shutdown }
+        let throttle = Throttle::new(config.max_rate);
+        let uploads = Arc::new(Mutex::new(Slots::new(config.max_uploads)));
+        Self { store, parts, metrics, uploads, throttle, waiting: Arc::default(), shutdown }
     }
 
     /// Bodies that are being sent now.
     pub fn uploads(&self) -> usize {
-        self.uploads.load(Ordering::Relaxed)
+        lock(&self.uploads).taken()
     }
 
-    async fn respond(&self, request: &Request<Incoming>) -> Response<Body> {
+    async fn respond(&self, request: &Request<Incoming>, from: IpAddr) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this port knows GET and HEAD");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -83,8 +91,8 @@ impl PeerSite {
                 None => not_held(),
             },
             Some(PeerTarget::Object(id)) => match self.find(&id) {
-                Some(Here::Whole(object)) => self.serve(request, &object),
-                Some(Here::Part(part)) => self.serve_part(request, part).await,
+                Some(Here::Whole(object)) => self.serve(request, &object, from),
+                Some(Here::Part(part)) => self.serve_part(request, part, from).await,
                 None => not_held(),
             },
             None => text(StatusCode::NOT_FOUND, "this port serves /hash/<sha256> and nothing else"),
@@ -110,7 +118,7 @@ impl PeerSite {
         })
     }
 
-    fn serve(&self, request: &Request<Incoming>, object: &Arc<Object>) -> Response<Body> {
+    fn serve(&self, request: &Request<Incoming>, object: &Arc<Object>, from: IpAddr) -> Response<Body> {
         let etag = etag(&object.id());
         let file = Representation { length: object.length(), etag: Some(&etag), last_modified: None };
         let outcome = precondition(request.method(), request.headers(), &file);
@@ -125,10 +133,10 @@ impl PeerSite {
         let body = if *request.method() == Method::HEAD {
             Body::absent(wanted)
         } else {
-            let Some(slot) = self.take_slot() else { return no_slot() };
+            let Some(slot) = self.take_slot(from) else { return no_slot() };
             let metrics = self.metrics.clone();
             let chunks = object.chunks(range.clone()).inspect_err(move |error| count_damage(&metrics, error));
-            slot.body(chunks, wanted)
+            slot.body(self.throttle.stream(chunks), wanted)
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -140,8 +148,8 @@ impl PeerSite {
     }
 
     /// A place among those who are sent something, if one is left.
-    pub(super) fn take_slot(&self) -> Option<Slot> {
-        Slot::take(&self.uploads, self.config.max_uploads, &self.metrics)
+    pub(super) fn take_slot(&self, from: IpAddr) -> Option<Slot> {
+        Slot::take(&self.uploads, from, &self.metrics)
     }
 }
 
@@ -157,7 +165,7 @@ impl Site for PeerSite {
         if let Some(PeerTarget::Object(_) | PeerTarget::Pieces(_)) = PeerTarget::parse(request.uri().path()) {
             conn.state.store(true, Ordering::Relaxed);
         }
-        Ok(self.respond(&request).await)
+        Ok(self.respond(&request, conn.remote.ip()).await)
     }
 
     /// Whoever announces himself in the DHT has visitors that take him for something else. They are counted and no more.
@@ -170,16 +178,20 @@ impl Site for PeerSite {
 
 /// A place among those who are sent something, given back with the body.
 pub(super) struct Slot {
-    uploads: Arc<AtomicUsize>,
+    uploads: Arc<Mutex<Slots<IpAddr>>>,
+    origin: IpAddr,
     metrics: Metrics,
     _active: InProgress,
 }
 
 impl Slot {
-    fn take(uploads: &Arc<AtomicUsize>, limit: usize, metrics: &Metrics) -> Option<Self> {
-        let room = |count: usize| (count < limit).then_some(count + 1);
-        uploads.fetch_update(Ordering::AcqRel, Ordering::Relaxed, room).ok()?;
-        Some(Self { uploads: uploads.clone(), metrics: metrics.clone(), _active: metrics.upload_started() })
+    fn take(uploads: &Arc<Mutex<Slots<IpAddr>>>, from: IpAddr, metrics: &Metrics) -> Option<Self> {
+        let origin = origin(from);
+        if !lock(uploads).take(&origin) {
+            return None;
+        }
+        let active = metrics.upload_started();
+        Some(Self { uploads: uploads.clone(), origin, metrics: metrics.clone(), _active: active })
     }
 
     /// The body of `chunks`, `length` bytes together, which keeps the place.
@@ -195,8 +207,12 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.uploads.fetch_sub(1, Ordering::AcqRel);
+        lock(&self.uploads).give_back(&self.origin);
     }
+}
+
+fn lock(uploads: &Mutex<Slots<IpAddr>>) -> MutexGuard<'_, Slots<IpAddr>> {
+    uploads.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn count_damage(metrics: &Metrics, error: &StoreError) {
@@ -223,7 +239,7 @@ pub(super) fn not_modified(id: &Sha256) -> Response<Body> {
 }
 
 pub(super) fn no_slot() -> Response<Body> {
-    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "all upload slots are taken");
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "no upload slot is free for you");
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }

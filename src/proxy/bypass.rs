@@ -65,7 +65,8 @@ impl ProxySite {
                 let count = move |bytes: &bytes::Bytes| {
                     metrics.bytes_received(crate::metrics::Source::Mirror, bytes.len() as u64);
                 };
-                Body::stream(response.body.into_stream().inspect_ok(count), length)
+                let passing = response.body.into_stream().inspect_ok(count);
+                Body::stream(self.downloads.throttle().stream(passing), length)
             }
         };
         *answer.status_mut() = status;

@@ -1,16 +1,20 @@
-//! What the person in charge looks at: a page, `/metrics`, `/stats` and `/health`, as answers to paths.
+//! What the person in charge looks at: a page, `/metrics`, `/stats`, `/peers` and `/health`, as answers to paths.
 //!
 //! Nothing here touches a socket; the HTTP server hands in a path and writes what [`respond`] returns.
 
 mod page;
+mod peers;
 mod units;
 
 use crate::discovery::DhtStatus;
 use crate::metrics::{self, Metrics, Stats};
+use crate::swarm::Reputation;
 use crate::swarm::announce::Summary;
 use serde::Serialize;
+use std::net::SocketAddr;
 use std::time::Instant;
 
+pub use peers::{PeerDocument, PeersDocument};
 pub use units::{rounded_bytes, rounded_time};
 
 /// What the answers are made from.
@@ -26,6 +30,8 @@ pub struct View<'a> {
     pub dht: Option<&'a DhtStatus>,
     /// What is announced; `None` where nothing is.
     pub announcing: Option<Summary>,
+    /// The peers that are known.
+    pub peers: &'a [(SocketAddr, Reputation)],
 }
 
 /// Whether the node does its work.
@@ -62,8 +68,13 @@ pub fn respond(path: &str, view: &View<'_>) -> Page {
         "/" => page::dashboard(view),
         "/metrics" => plain(200, metrics::CONTENT_TYPE, view.metrics.text()),
         "/stats" => stats(view),
+        "/peers" => json(&PeersDocument::new(view.peers)),
         "/health" => health(view.health),
-        _ => plain(404, TEXT, "there is nothing here; see /, /metrics, /stats and /health\n".to_owned()),
+        _ => plain(
+            404,
+            TEXT,
+            "there is nothing here; see /, /metrics, /stats, /peers and /health\n".to_owned(),
+        ),
     }
 }
 
@@ -145,7 +156,11 @@ fn stats(view: &View<'_>) -> Page {
         dht: view.dht.map(Into::into),
         announcing: view.announcing.map(Into::into),
     };
-    match serde_json::to_string_pretty(&document) {
+    json(&document)
+}
+
+fn json(document: &impl Serialize) -> Page {
+    match serde_json::to_string_pretty(document) {
         Ok(json) => plain(200, "application/json", json + "\n"),
         Err(error) => plain(500, TEXT, format!("cannot write the figures as JSON: {error}\n")),
     }
@@ -172,7 +187,8 @@ mod tests {
         let metrics = Metrics::new(start);
         metrics.bytes_received(Source::Peer, 4_200_000);
         let dht = DhtStatus { waiting_for: Some("a <node>".into()), ..DhtStatus::default() };
-        respond(path, &View { metrics: &metrics, now: start, health, dht: Some(&dht), announcing: None })
+        let (dht, announcing, peers) = (Some(&dht), None, &[][..]);
+        respond(path, &View { metrics: &metrics, now: start, health, dht, announcing, peers })
     }
 
     #[test]
@@ -191,6 +207,13 @@ mod tests {
         assert_eq!(stats["p2p_ratio_percent"], 100.0);
         assert_eq!(stats["version"], env!("CARGO_PKG_VERSION"));
         assert_eq!(stats["dht"]["waiting_for"], "a <node>");
+    }
+
+    #[test]
+    fn peers_are_one_json_document() {
+        let page = ask("/peers", &Health::Well);
+        assert_eq!((page.status, page.content_type), (200, "application/json"));
+        assert_eq!(serde_json::from_str::<PeersDocument>(&page.body).unwrap().peers, []);
     }
 
     #[test]

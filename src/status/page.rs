@@ -37,7 +37,7 @@ pub(super) fn dashboard(view: &View<'_>) -> Page {
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>aptpeer</title>\
          <meta name=\"viewport\" content=\"width=device-width\"><meta http-equiv=\"refresh\" content=\"10\">\
          <style>{STYLE}</style></head><body><h1>aptpeer {version}</h1>{health}<table><tbody>{rows}</tbody></table>\
-         <p><a href=\"/stats\">JSON</a> · <a href=\"/metrics\">metrics</a> · <a href=\"/health\">health</a></p>\
+         <p><a href=\"/stats\">JSON</a> · <a href=\"/peers\">peers</a> · <a href=\"/metrics\">metrics</a> · <a href=\"/health\">health</a></p>\
          </body></html>\n",
         version = stats.version,
         health = health(view.health),

@@ -81,6 +81,8 @@ pub struct Download {
     pub(super) started: Instant,
     /// When a byte of the object last arrived from anywhere.
     pub(super) last_byte: Option<Instant>,
+    /// When our own limit on downloads last kept bytes waiting that peers had sent.
+    pub(super) held_back: Option<Instant>,
     /// Bytes that peers delivered, for their rate.
     pub(super) peer_bytes: u64,
     pub(super) last_release: Instant,
@@ -119,6 +121,7 @@ impl Download {
             next_fetch: 0,
             started: now,
             last_byte: None,
+            held_back: None,
             peer_bytes: 0,
             last_release: now,
             released: 0,
@@ -255,6 +258,20 @@ impl Download {
     pub fn handle_answered(&mut self, fetch: FetchId) {
         if let Some(Fetch::Piece { started, held, .. }) = self.fetches.get_mut(&fetch) {
             (*started, *held) = (true, true);
+        }
+    }
+
+    /// We keep a fetch waiting for the sake of our own limit, until [`Self::handle_begun`]: nobody is slow who waits for us.
+    pub fn handle_held_back(&mut self, fetch: FetchId, now: Instant) {
+        match self.fetches.get_mut(&fetch) {
+            Some(Fetch::Piece { held, .. }) => (*held, self.held_back) = (true, Some(now)),
+            Some(Fetch::Walk { walker, progress, .. }) => {
+                *progress = now;
+                if matches!(walker, Walker::Peer(_)) {
+                    self.held_back = Some(now);
+                }
+            }
+            None => {}
         }
     }
 
@@ -544,13 +561,13 @@ impl Download {
             .fetches
             .iter()
             .filter_map(|(fetch, state)| match state {
-                Fetch::Piece { progress, started, .. } if overdue(*progress, pace::STALL) => {
-                    Some((*fetch, *started))
+                Fetch::Piece { source, progress, started, held: false, .. } => {
+                    overdue(*progress, self.stall_for(*source)).then_some((*fetch, *started))
                 }
-                Fetch::Walk { walker: Walker::Peer(_), progress, .. } if overdue(*progress, pace::STALL) => {
-                    Some((*fetch, true))
+                Fetch::Walk { walker: Walker::Peer(source), progress, .. } => {
+                    overdue(*progress, self.stall_for(*source)).then_some((*fetch, true))
                 }
-                _ => None,
+                Fetch::Piece { .. } | Fetch::Walk { .. } => None,
             })
             .collect();
         for (fetch, started) in stalled {
@@ -568,9 +585,10 @@ impl Download {
         let hollow: Vec<_> = self.peers.iter().filter(|peer| hollow(peer)).map(|peer| peer.id).collect();
         hollow.into_iter().for_each(|source| self.handle_not_held(source));
         let silent = |peer: &Peer| {
-            let unanswered = |since: Instant| overdue(since, pace::NEWS + pace::STALL);
-            matches!(peer.holding, Holding::Asked { since } if overdue(since, pace::STALL))
-                || (peer.is_alive() && peer.awaited_since.is_some_and(unanswered))
+            let stall = pace::stall(&peer.standing);
+            matches!(peer.holding, Holding::Asked { since } if overdue(since, stall))
+                || (peer.is_alive()
+                    && peer.awaited_since.is_some_and(|since| overdue(since, pace::NEWS + stall)))
         };
         let silent: Vec<_> = self.peers.iter().filter(|peer| silent(peer)).map(|peer| peer.id).collect();
         for source in silent {
@@ -610,7 +628,9 @@ impl Download {
             Fetch::Walk { walker, piece, offset, start, .. }
                 if *piece == prefix && Some(*start) == self.ledger.front_state() =>
             {
-                (*walker == Walker::Mirror || self.stranger_counts_as_neighbour(now)).then_some(*offset)
+                // Within the piece: what lies before is linked.
+                let offset = (*offset).max(geometry.range(prefix).start);
+                (*walker == Walker::Mirror || self.stranger_counts_as_neighbour(now)).then_some(offset)
             }
             _ => None,
         });

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::source::Standing;
+
 /// What apt's user gets at once from a mirror may wait this long for peers: the hedge where nothing is known of them.
 pub(super) const HEDGE_UNKNOWN: Duration = Duration::from_secs(1);
 
-/// A known peer gets four times its usual time to the first byte, but at least this: less than the round trips that a
-/// mirror across the world takes anyway.
+/// A known peer gets the time after which its answer is overdue ([`Standing::overdue`]), but at least this: less than the
+/// round trips that a mirror across the world takes anyway.
 pub(super) const HEDGE_LEAST: Duration = Duration::from_millis(150);
 
 /// `transfer.prefer = "offload"`: how long the mirror is spared; well within the 30 s after which apt hangs up.
@@ -28,15 +30,26 @@ pub(super) const MIRROR_RATE_GUESS: f64 = 12.5e6;
 /// Under `offload` only peers slower than this, in bytes a second, bring the mirror in.
 pub(super) const OFFLOAD_RATE: f64 = 100e3;
 
-/// No byte for this long: a fetch from a peer is stalled. Apt itself waits 30 s; a piece can still be had elsewhere.
-pub(super) const STALL: Duration = Duration::from_secs(3);
+/// No byte for this long: a fetch from a peer of which nothing is known is stalled. Apt itself waits 30 s; a piece can still
+/// be had elsewhere.
+pub(super) const STALL_UNKNOWN: Duration = Duration::from_secs(3);
+
+/// A known peer is given up after this many times the time after which it is overdue: to ask somebody else as well costs
+/// little, to give up what is on its way costs all of it.
+pub(super) const STALL_FACTOR: u32 = 4;
+
+/// No peer is given up sooner: a packet that is lost twice takes so long.
+pub(super) const STALL_LEAST: Duration = Duration::from_secs(2);
+
+/// No peer is waited for longer: below [`APT_PATIENCE`], so that there is time to ask another.
+pub(super) const STALL_MOST: Duration = Duration::from_secs(8);
 
 /// A fetch that takes longer than this, where the source's own figures say nothing, is late: in the endgame a second
 /// peer is asked for the same piece.
 pub(super) const LATE_UNKNOWN: Duration = Duration::from_secs(1);
 
-/// Nothing was released for this long while bytes were waiting under a stranger's list: it counts as a neighbour's.
-/// A third of apt's 30 s.
+/// Nothing was released for this long: the mirror helps, whose bytes can be handed on as they come. While bytes were waiting
+/// under a stranger's list, that counts as a neighbour's. A third of apt's 30 s.
 pub(super) const APT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often a holder of a part is asked for news, where it has none or answers without waiting for them.
@@ -50,7 +63,7 @@ pub(super) const ASK_SOON: Duration = Duration::from_millis(100);
 pub(super) const NEWS: Duration = Duration::from_secs(10);
 
 /// How long a holder of a part may have nothing at all: as long as one that does not answer.
-pub(super) const EMPTY: Duration = STALL;
+pub(super) const EMPTY: Duration = STALL_UNKNOWN;
 
 /// A growing holder that has not grown for this long is given up: apt's own patience.
 pub(super) const GROWING: Duration = Duration::from_secs(30);
@@ -65,9 +78,41 @@ pub(super) const PER_PEER: usize = 2;
 /// Pieces in flight for one object.
 pub(super) const PER_DOWNLOAD: usize = 8;
 
+/// Peers whose scores differ by less than this are equals: whose turn it is decides, so that the work is spread.
+pub(super) const SAME_SCORE: f64 = 0.1;
+
 /// Fetches of the same piece in the endgame.
 pub(super) const PER_PIECE: usize = 2;
 
 /// How far, in pieces, strangers may work below the proven suffix on the word of a lone list: what is wasted at most
 /// when it is false.
 pub(super) const BACKWARD_WINDOW: u32 = 8;
+
+/// How long the mirror is spared for a peer that answers after so many round trips.
+pub(super) fn hedge(standing: &Standing, trips: u32) -> Duration {
+    standing.overdue.map_or(HEDGE_UNKNOWN, |overdue| (trips * overdue).clamp(HEDGE_LEAST, HEDGE_UNKNOWN))
+}
+
+/// How long a peer may send nothing before it is given up.
+pub(super) fn stall(standing: &Standing) -> Duration {
+    standing.overdue.map_or(STALL_UNKNOWN, |overdue| (STALL_FACTOR * overdue).clamp(STALL_LEAST, STALL_MOST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_peer_has_its_own_time_outs_within_bounds() {
+        let times = |ms: Option<u64>| {
+            let standing = Standing { overdue: ms.map(Duration::from_millis), ..Standing::default() };
+            (hedge(&standing, 1).as_millis(), hedge(&standing, 2).as_millis(), stall(&standing).as_millis())
+        };
+        assert_eq!(times(None), (1000, 1000, 3000));
+        assert_eq!(times(Some(1)), (150, 150, 2000));
+        assert_eq!(times(Some(300)), (300, 600, 2000));
+        assert_eq!(times(Some(800)), (800, 1000, 3200));
+        assert_eq!(times(Some(60_000)), (1000, 1000, 8000));
+        assert!(STALL_MOST < APT_PATIENCE);
+    }
+}

@@ -37,7 +37,7 @@ impl Download {
         };
         // Half of what the mirror waits: its time began with the download, this peer's with our question.
         let had_its_time =
-            |peer: &Peer| asked_at(peer).is_some_and(|asked| now >= asked + hedge_for(peer) / 2);
+            |peer: &Peer| asked_at(peer).is_some_and(|asked| now >= asked + self.hedge_for(peer) / 2);
         let late = self.peers.iter().filter(|peer| peer.is_promising() && had_its_time(peer));
         let late: Vec<SourceId> = late.map(|peer| peer.id).collect();
         late.into_iter().for_each(|peer| self.note(Fact::PeerLate(peer)));
@@ -58,18 +58,20 @@ impl Download {
             return None;
         }
         let stalls = self.fetches.values().filter_map(|fetch| match fetch {
-            Fetch::Piece { progress, held: false, .. }
-            | Fetch::Walk { walker: Walker::Peer(_), progress, .. } => Some(*progress + pace::STALL),
+            Fetch::Piece { source, progress, held: false, .. }
+            | Fetch::Walk { walker: Walker::Peer(source), progress, .. } => {
+                Some(*progress + self.stall_for(*source))
+            }
             Fetch::Piece { .. } | Fetch::Walk { .. } => None,
         });
         let lateness = self.fetches.values().filter_map(|fetch| self.late_at(fetch)).filter(|at| *at > now);
         let answers = self.peers.iter().filter_map(|peer| match &peer.holding {
-            Holding::Asked { since } => Some(*since + pace::STALL),
+            Holding::Asked { since } => Some(*since + pace::stall(&peer.standing)),
             Holding::Pieces { have, .. } if !have.is_all() => ask_for_news_at(peer),
             _ => None,
         });
-        let news = self.peers.iter().filter_map(|peer| peer.awaited_since);
-        let news = news.map(|since| since + pace::NEWS + pace::STALL).filter(|at| *at > now);
+        let news_due = |peer: &Peer| Some(peer.awaited_since? + pace::NEWS + pace::stall(&peer.standing));
+        let news = self.peers.iter().filter_map(news_due).filter(|at| *at > now);
         let empty = self.peers.iter().filter_map(|peer| match &peer.holding {
             Holding::Pieces { have, grown_at, .. } if have.count() == 0 => Some(*grown_at + pace::EMPTY),
             _ => None,
@@ -120,7 +122,9 @@ impl Download {
         }
         let hedge = match self.prefer {
             Prefer::Offload => pace::HEDGE_OFFLOAD,
-            Prefer::Speed => promising().map(hedge_for).min().unwrap_or(pace::HEDGE_UNKNOWN),
+            Prefer::Speed => {
+                promising().map(|peer| self.hedge_for(peer)).min().unwrap_or(pace::HEDGE_UNKNOWN)
+            }
         };
         let Some(last_byte) = self.last_byte else {
             return due_at(self.started + hedge, now);
@@ -128,6 +132,8 @@ impl Download {
         let followed = promising().filter_map(|peer| self.followed_until(peer, now)).max();
         let patience = last_byte + hedge.max(pace::HEDGE_UNKNOWN);
         let stuck = due_at(followed.map_or(patience, |until| until.max(patience)), now);
+        // However much has come: apt has seen nothing of it, and the mirror's bytes can be handed on as they come.
+        let stuck = earlier(stuck, due_at(self.last_release + pace::APT_PATIENCE, now));
         match self.peers_too_slow(now) {
             Some(true) => Due::Now,
             Some(false) => earlier(stuck, Due::At(now + pace::JUDGE_AFTER)),
@@ -141,6 +147,10 @@ impl Download {
         let elapsed = now.duration_since(self.started);
         if elapsed < pace::JUDGE_AFTER {
             return None;
+        }
+        if self.held_back.is_some_and(|at| now < at + pace::JUDGE_AFTER) {
+            // It is our own limit that they keep to; the mirror could do no better.
+            return Some(false);
         }
         let rate = as_f64(self.peer_bytes) / elapsed.as_secs_f64();
         if self.prefer == Prefer::Offload {
@@ -198,6 +208,11 @@ impl Download {
 
     /// Starts a walk where nobody walks and somebody can.
     fn assign_walk(&mut self, now: Instant) {
+        let starving = self.is_apt_starving(now);
+        if starving {
+            // Whatever it brings further on is of no use to apt now.
+            self.cancel_where(|fetch| matches!(fetch, Fetch::Walk { walker: Walker::Mirror, .. }));
+        }
         if self.fetches.values().any(|fetch| matches!(fetch, Fetch::Walk { .. })) {
             return;
         }
@@ -215,6 +230,7 @@ impl Download {
         let first_free = (prefix..pieces).find(|piece| free(*piece));
         let from = match first_free {
             Some(piece) if piece == prefix => piece,
+            _ if starving => prefix,
             // Beyond the front the start is only somebody's word: good enough where that word is trusted.
             Some(piece) if self.is_open(piece, now) && self.claims.state(piece).is_some() => piece,
             // The front itself is being fetched: walk over it only when that takes too long.
@@ -230,6 +246,17 @@ impl Download {
         }
         let geometry = self.geometry();
         self.order_walk(walker, geometry.range(from).start..geometry.range(until - 1).end, start, now);
+    }
+
+    /// Whether apt has got nothing for so long that it may hang up, while the piece that it waits for is fetched from a
+    /// peer and the mirror is elsewhere: the bytes of a walk can be handed on before the piece is whole.
+    fn is_apt_starving(&self, now: Instant) -> bool {
+        let prefix = self.ledger.prefix();
+        let at_front = |fetch: &Fetch| matches!(fetch, Fetch::Walk { piece, .. } if *piece == prefix);
+        self.mirror == Mirror::Active
+            && now >= self.last_release + pace::APT_PATIENCE
+            && self.is_fetched_by_peer(prefix)
+            && !self.fetches.values().any(at_front)
     }
 
     /// Counts the walks that set out from one place. So many that lead nowhere are a mistake of ours or the mirror's:
@@ -267,12 +294,12 @@ impl Download {
 
     fn next_assignment(&self, now: Instant) -> Option<(SourceId, PieceIndex, Link)> {
         let mut idle: Vec<&Peer> = self.peers.iter().filter(|peer| self.may_ask(peer)).collect();
-        // Fewest requests first, then the fastest: work spreads, and the better half of it goes to the better peer.
+        // Fewest requests first, then the best: work spreads, and the better half of it goes to the better peer.
         idle.sort_by(|a, b| {
-            let rate = |peer: &Peer| peer.standing.rate.unwrap_or(0.0);
+            let rank = |peer: &Peer| (peer.standing.score / pace::SAME_SCORE).floor();
             let load = self.in_flight(a.id).cmp(&self.in_flight(b.id));
             load.then_with(|| a.standing.doubtful.cmp(&b.standing.doubtful))
-                .then_with(|| rate(b).total_cmp(&rate(a)))
+                .then_with(|| rank(b).total_cmp(&rank(a)))
                 .then_with(|| self.turn(a.id).cmp(&self.turn(b.id)))
         });
         idle.into_iter().find_map(|peer| {
@@ -355,15 +382,19 @@ impl Download {
         self.fetches.values().filter(of_piece).all(|fetch| self.late_at(fetch).is_some_and(|at| now >= at))
     }
 
-    /// When a fetch from a peer takes longer than that peer's own figures say: twice the expected time.
+    /// When a fetch from a peer takes longer than that peer's own figures say: its first byte is overdue, and the rest takes
+    /// twice as long as usual.
     fn late_at(&self, fetch: &Fetch) -> Option<Instant> {
-        let Fetch::Piece { source, piece, asked, held: false, .. } = fetch else { return None };
+        let Fetch::Piece { source, piece, asked, started, held: false, .. } = fetch else { return None };
         let standing = self.peers.get(source.0 as usize)?.standing;
+        if !started {
+            return Some(*asked + pace::hedge(&standing, 1));
+        }
         let range = self.geometry().range(*piece);
-        let expected = match (standing.first_byte, standing.rate) {
-            (Some(first), Some(rate)) if rate > 1.0 => {
+        let expected = match (standing.overdue, standing.rate) {
+            (Some(overdue), Some(rate)) if rate > 1.0 => {
                 let transfer = Duration::from_secs_f64((as_f64(range.end - range.start) / rate).min(3600.0));
-                2 * (first + transfer)
+                overdue + 2 * transfer
             }
             _ => pace::LATE_UNKNOWN,
         };
@@ -420,6 +451,17 @@ impl Download {
     fn in_flight(&self, source: SourceId) -> usize {
         self.piece_fetches().filter(|of| *of == source).count()
     }
+
+    /// How long the mirror is spared for this peer.
+    fn hedge_for(&self, peer: &Peer) -> Duration {
+        // Where there are several pieces, the list is asked for first.
+        pace::hedge(&peer.standing, if self.geometry().pieces() == 1 { 1 } else { 2 })
+    }
+
+    /// How long this peer may send nothing.
+    pub(super) fn stall_for(&self, source: SourceId) -> Duration {
+        self.peers.get(source.0 as usize).map_or(pace::STALL_UNKNOWN, |peer| pace::stall(&peer.standing))
+    }
 }
 
 fn is_part(peer: &Peer) -> bool {
@@ -431,11 +473,6 @@ fn ask_for_news_at(peer: &Peer) -> Option<Instant> {
     let Holding::Pieces { asked_at, .. } = &peer.holding else { return None };
     let pause = if peer.growth.fresh { pace::ASK_SOON } else { pace::ASK_AGAIN };
     peer.awaited_since.is_none().then(|| *asked_at + pause)
-}
-
-fn hedge_for(peer: &Peer) -> Duration {
-    let usual = peer.standing.first_byte;
-    usual.map_or(pace::HEDGE_UNKNOWN, |first| (4 * first).clamp(pace::HEDGE_LEAST, pace::HEDGE_UNKNOWN))
 }
 
 fn due_at(at: Instant, now: Instant) -> Due {

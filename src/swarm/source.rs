@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::score::{Known, score};
 use crate::pieces::{PIECE_LENGTH, PieceSet};
 
 /// A source within one download.
@@ -38,14 +39,26 @@ pub enum PeerKind {
 }
 
 /// What is known of a source from downloads before this one.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
     /// Its usual time to the first byte.
     pub first_byte: Option<Duration>,
+    /// After what time its first byte is overdue, by its own answers so far.
+    pub overdue: Option<Duration>,
     /// Its usual throughput in bytes a second.
     pub rate: Option<f64>,
+    /// How good it is, from 0 to 1.
+    pub score: f64,
     /// It failed lately: it is tried, but nothing waits for it.
     pub doubtful: bool,
+}
+
+impl Default for Standing {
+    /// That of a peer of which nothing is known.
+    fn default() -> Self {
+        let score = score(&Known::default());
+        Self { first_byte: None, overdue: None, rate: None, score, doubtful: false }
+    }
 }
 
 /// What a peer has told of the object.

@@ -5,9 +5,11 @@ use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use super::fault::PeerFault;
-use super::source::Standing;
+use super::patience::Patience;
+use super::score::{Known, faded, score};
+use super::source::{PeerKind, Standing};
 
-/// The most peers that are remembered; the one heard of longest ago makes room.
+/// The most peers that are remembered; the one heard of longest ago makes room, one that is banned only for another.
 const MAX_RECORDS: usize = 4096;
 
 /// A peer's faults fade: their cost halves in this time.
@@ -19,22 +21,90 @@ const DOUBTFUL: f64 = 1.5;
 /// The first bench after a fault; each further fault doubles it.
 const FIRST_BENCH: Duration = Duration::from_secs(2);
 
-/// The longest bench for bad luck, and the one for a lie.
+/// The longest bench for bad luck.
 const LONGEST_BENCH: Duration = Duration::from_secs(60);
-const LIE_BENCH: Duration = Duration::from_secs(3600);
+
+/// How long the first lie bans; each further one doubles it.
+const FIRST_BAN: Duration = Duration::from_secs(3600);
+
+/// The longest ban: an address may have another owner tomorrow.
+pub const LONGEST_BAN: Duration = Duration::from_secs(24 * 3600);
 
 /// How much a new measurement counts against the memory of the earlier ones.
 const NEWEST: f64 = 0.3;
 
 #[derive(Debug, Clone)]
 struct Record {
-    first_byte: Option<Duration>,
+    kind: Option<PeerKind>,
+    patience: Patience,
     rate: Option<f64>,
     cost: f64,
     cost_at: Instant,
     faults_in_a_row: u32,
     benched_until: Option<Instant>,
+    /// How often it was convicted of a lie.
+    convictions: u32,
+    banned_until: Option<Instant>,
+    faults: u64,
+    last_fault: Option<PeerFault>,
+    /// Good answers and the cost of faults, faded to `tallied`, for the score.
+    good: f64,
+    bad: f64,
+    tallied: Instant,
+    answered: Option<Instant>,
+    bytes: u64,
     heard: Instant,
+}
+
+/// A ban, to be remembered over a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ban<K> {
+    /// Whom.
+    pub peer: K,
+    /// How much longer.
+    pub left: Duration,
+    /// How often it has been convicted.
+    pub convictions: u32,
+}
+
+/// What is known of a peer, for people.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reputation {
+    /// How it came to our knowledge, where we have met it since the start.
+    pub kind: Option<PeerKind>,
+    /// From 0 to 1; see docs/protocol.md, section 9.
+    pub score: f64,
+    /// Its usual time to the first byte.
+    pub first_byte: Option<Duration>,
+    /// Its usual throughput in bytes a second.
+    pub rate: Option<f64>,
+    /// Faults, all in all.
+    pub faults: u64,
+    /// The last of them.
+    pub last_fault: Option<PeerFault>,
+    /// How much longer it is left alone.
+    pub benched: Option<Duration>,
+    /// It is left alone for a lie.
+    pub banned: bool,
+    /// Bytes of pieces that it gave.
+    pub bytes: u64,
+}
+
+impl Reputation {
+    /// That of a peer that has not been asked for anything yet.
+    pub fn unknown(kind: PeerKind) -> Self {
+        Self {
+            kind: Some(kind),
+            score: Standing::default().score,
+            first_byte: None,
+            rate: None,
+            faults: 0,
+            last_fault: None,
+            benched: None,
+            banned: false,
+            bytes: 0,
+        }
+    }
 }
 
 /// What is remembered of each peer: its usual latency and throughput, its faults, whether it is benched.
@@ -55,19 +125,25 @@ impl<K: Eq + Hash + Clone> Scoreboard<K> {
     /// What to expect of a peer; `None` while it is benched and not to be asked at all.
     pub fn standing(&self, peer: &K, now: Instant) -> Option<Standing> {
         let Some(record) = self.records.get(peer) else { return Some(Standing::default()) };
-        if record.benched_until.is_some_and(|until| now < until) {
+        if record.benched(now).is_some() {
             return None;
         }
         let doubtful = record.cost_now(now) > DOUBTFUL;
-        Some(Standing { first_byte: record.first_byte, rate: record.rate, doubtful })
+        let patience = &record.patience;
+        Some(Standing {
+            first_byte: patience.usual(),
+            overdue: patience.overdue(),
+            rate: record.rate,
+            score: record.score(now),
+            doubtful,
+        })
     }
 
-    /// A fetch from the peer went well: its time to the first byte, and its throughput in bytes a second where the
-    /// transfer was long enough to tell.
-    pub fn succeeded(&mut self, peer: &K, first_byte: Duration, rate: Option<f64>, now: Instant) {
+    /// A fetch from the peer went well: its time to the first byte, its throughput in bytes a second where the transfer was
+    /// long enough to tell, and how many bytes it gave.
+    pub fn succeeded(&mut self, peer: &K, first_byte: Duration, rate: Option<f64>, bytes: u64, now: Instant) {
         let record = self.record(peer, now);
-        let old = record.first_byte.unwrap_or(first_byte);
-        record.first_byte = Some(old.mul_f64(1.0 - NEWEST) + first_byte.mul_f64(NEWEST));
+        record.patience.answered(first_byte);
         if let Some(rate) = rate {
             record.rate = Some(record.rate.unwrap_or(rate) * (1.0 - NEWEST) + rate * NEWEST);
         }
@@ -76,6 +152,10 @@ impl<K: Eq + Hash + Clone> Scoreboard<K> {
         if cost < PeerFault::WrongPiece.cost() / 10.0 {
             (record.cost, record.cost_at) = (0.0, now);
         }
+        record.tally(now);
+        record.good += 1.0;
+        record.answered = Some(now);
+        record.bytes += bytes;
     }
 
     /// The peer kept a download waiting: it is doubtful until it delivers again, or until that has faded.
@@ -84,6 +164,9 @@ impl<K: Eq + Hash + Clone> Scoreboard<K> {
         // Not a sum: however often a peer is late, one good answer makes up for it.
         record.cost = record.cost_now(now).max(PeerFault::Silent.cost());
         record.cost_at = now;
+        record.patience.timed_out();
+        record.tally(now);
+        record.bad += 1.0;
     }
 
     /// The peer did something wrong.
@@ -92,18 +175,55 @@ impl<K: Eq + Hash + Clone> Scoreboard<K> {
         record.cost = record.cost_now(now) + fault.cost();
         record.cost_at = now;
         record.faults_in_a_row = record.faults_in_a_row.saturating_add(1);
-        let bench = if fault.is_lie() {
-            LIE_BENCH
+        if fault.is_lie() {
+            record.convictions = record.convictions.saturating_add(1);
+            record.ban(now + doubled(FIRST_BAN, record.convictions, LONGEST_BAN));
         } else {
-            (FIRST_BENCH * (1 << (record.faults_in_a_row - 1).min(10))).min(LONGEST_BENCH)
-        };
-        record.benched_until = Some(now + bench);
+            record.benched_until = Some(now + doubled(FIRST_BENCH, record.faults_in_a_row, LONGEST_BENCH));
+        }
+        if matches!(fault, PeerFault::Silent | PeerFault::Stalled) {
+            record.patience.timed_out();
+        }
+        record.faults += 1;
+        record.last_fault = Some(fault);
+        record.tally(now);
+        record.bad += fault.cost();
+    }
+
+    /// How the peer came to our knowledge, if anything is remembered of it.
+    pub fn known_as(&mut self, peer: &K, kind: PeerKind) {
+        if let Some(record) = self.records.get_mut(peer) {
+            record.kind = Some(kind);
+        }
+    }
+
+    /// The bans that last.
+    pub fn bans(&self, now: Instant) -> impl Iterator<Item = Ban<K>> {
+        self.records.iter().filter_map(move |(peer, record)| {
+            let left = left(record.banned_until, now)?;
+            Some(Ban { peer: peer.clone(), left, convictions: record.convictions })
+        })
+    }
+
+    /// A ban of before the program was started. It lasts no longer than any does.
+    pub fn restore(&mut self, ban: &Ban<K>, now: Instant) {
+        let record = self.record(&ban.peer, now);
+        record.ban(now + ban.left.min(LONGEST_BAN));
+        record.convictions = record.convictions.max(ban.convictions).max(1);
+        record.cost = record.cost_now(now).max(PeerFault::WrongPiece.cost());
+        record.cost_at = now;
+        record.bad = record.bad.max(PeerFault::WrongPiece.cost());
+    }
+
+    /// All that are remembered.
+    pub fn reputations(&self, now: Instant) -> impl Iterator<Item = (K, Reputation)> {
+        self.records.iter().map(move |(peer, record)| (peer.clone(), record.reputation(now)))
     }
 
     fn record(&mut self, peer: &K, now: Instant) -> &mut Record {
         if self.records.len() >= MAX_RECORDS && !self.records.contains_key(peer) {
-            let oldest =
-                self.records.iter().min_by_key(|(_, record)| record.heard).map(|(key, _)| key.clone());
+            let age = |(_, record): &(&K, &Record)| (record.is_banned(now), record.heard);
+            let oldest = self.records.iter().min_by_key(age).map(|(key, _)| key.clone());
             oldest.map(|key| self.records.remove(&key));
         }
         let record = self.records.entry(peer.clone()).or_insert_with(|| Record::new(now));
@@ -112,15 +232,35 @@ impl<K: Eq + Hash + Clone> Scoreboard<K> {
     }
 }
 
+/// `first`, doubled with every time after the first.
+fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
+    (first * (1 << times.saturating_sub(1).min(10))).min(most)
+}
+
+/// How long it is until then; `None` where that is over.
+fn left(until: Option<Instant>, now: Instant) -> Option<Duration> {
+    until.filter(|until| now < *until).map(|until| until - now)
+}
+
 impl Record {
-    const fn new(now: Instant) -> Self {
+    fn new(now: Instant) -> Self {
         Self {
-            first_byte: None,
+            kind: None,
+            patience: Patience::default(),
             rate: None,
             cost: 0.0,
             cost_at: now,
             faults_in_a_row: 0,
             benched_until: None,
+            convictions: 0,
+            banned_until: None,
+            faults: 0,
+            last_fault: None,
+            good: 0.0,
+            bad: 0.0,
+            tallied: now,
+            answered: None,
+            bytes: 0,
             heard: now,
         }
     }
@@ -128,6 +268,51 @@ impl Record {
     fn cost_now(&self, now: Instant) -> f64 {
         let age = now.saturating_duration_since(self.cost_at).as_secs_f64();
         self.cost * 0.5_f64.powf(age / HALF_LIFE.as_secs_f64())
+    }
+
+    fn ban(&mut self, until: Instant) {
+        self.banned_until = self.banned_until.max(Some(until));
+    }
+
+    /// How much longer it is left alone, be it for a lie or for bad luck.
+    fn benched(&self, now: Instant) -> Option<Duration> {
+        left(self.benched_until.max(self.banned_until), now)
+    }
+
+    fn is_banned(&self, now: Instant) -> bool {
+        left(self.banned_until, now).is_some()
+    }
+
+    /// Lets the tallies fade up to now.
+    fn tally(&mut self, now: Instant) {
+        let age = now.saturating_duration_since(self.tallied);
+        (self.good, self.bad) = (faded(self.good, age), faded(self.bad, age));
+        self.tallied = self.tallied.max(now);
+    }
+
+    fn score(&self, now: Instant) -> f64 {
+        let age = now.saturating_duration_since(self.tallied);
+        score(&Known {
+            first_byte: self.patience.usual(),
+            rate: self.rate,
+            good: faded(self.good, age),
+            bad: faded(self.bad, age),
+            age: self.answered.map(|at| now.saturating_duration_since(at)),
+        })
+    }
+
+    fn reputation(&self, now: Instant) -> Reputation {
+        Reputation {
+            kind: self.kind,
+            score: self.score(now),
+            first_byte: self.patience.usual(),
+            rate: self.rate,
+            faults: self.faults,
+            last_fault: self.last_fault,
+            benched: self.benched(now),
+            banned: self.is_banned(now),
+            bytes: self.bytes,
+        }
     }
 }
 
@@ -148,7 +333,7 @@ mod tests {
         assert!(board.standing(&"a", start + seconds(3)).unwrap().doubtful);
         board.faulted(&"a", PeerFault::Unreachable, start + seconds(3));
         assert_eq!(board.standing(&"a", start + seconds(6)), None);
-        board.succeeded(&"a", Duration::from_millis(20), Some(1e6), start + seconds(8));
+        board.succeeded(&"a", Duration::from_millis(20), Some(1e6), 1, start + seconds(8));
         let standing = board.standing(&"a", start + seconds(8)).unwrap();
         assert!(!standing.doubtful);
         assert_eq!(standing.first_byte, Some(Duration::from_millis(20)));
@@ -160,6 +345,8 @@ mod tests {
         board.faulted(&"a", PeerFault::Silent, start);
         assert!(board.standing(&"a", start + seconds(60)).unwrap().doubtful);
         assert!(!board.standing(&"a", start + seconds(900)).unwrap().doubtful);
+        let score = |after| board.standing(&"a", start + seconds(after)).unwrap().score;
+        assert!(score(60) < score(7200) && score(7200) < Standing::default().score);
     }
 
     #[test]
@@ -167,8 +354,45 @@ mod tests {
         let (mut board, start) = (Scoreboard::default(), Instant::now());
         board.faulted(&"a", PeerFault::WrongPiece, start);
         assert_eq!(board.standing(&"a", start + seconds(3000)), None);
-        board.succeeded(&"a", seconds(1), None, start + seconds(1));
+        board.succeeded(&"a", seconds(1), None, 1, start + seconds(1));
         assert_eq!(board.standing(&"a", start + seconds(3000)), None, "one good piece does not undo a lie");
+    }
+
+    #[test]
+    fn each_further_lie_bans_twice_as_long_up_to_a_day() {
+        let (mut board, mut now) = (Scoreboard::default(), Instant::now());
+        for hours in [1, 2, 4, 8, 16, 24, 24] {
+            board.faulted(&"a", PeerFault::WrongList, now);
+            let ban = board.bans(now).next().unwrap();
+            assert_eq!(ban.left, seconds(hours * 3600));
+            now += ban.left;
+            assert_eq!(board.bans(now).count(), 0);
+            assert!(board.standing(&"a", now).is_some());
+        }
+    }
+
+    #[test]
+    fn bad_luck_does_not_shorten_a_ban_and_is_none_itself() {
+        let (mut board, start) = (Scoreboard::default(), Instant::now());
+        (0..20).for_each(|_| board.faulted(&"unlucky", PeerFault::Stalled, start));
+        assert_eq!(board.bans(start).count(), 0);
+        board.faulted(&"liar", PeerFault::WrongPiece, start);
+        board.faulted(&"liar", PeerFault::Short, start + seconds(1));
+        assert_eq!(board.bans(start + seconds(3000)).count(), 1);
+    }
+
+    #[test]
+    fn bans_are_taken_over_and_never_become_longer() {
+        let (mut board, start) = (Scoreboard::default(), Instant::now());
+        board.restore(&Ban { peer: "a", left: seconds(100), convictions: 2 }, start);
+        board.restore(&Ban { peer: "b", left: Duration::MAX, convictions: 0 }, start);
+        assert_eq!(board.standing(&"a", start + seconds(99)), None);
+        assert!(board.standing(&"a", start + seconds(101)).unwrap().doubtful);
+        assert_eq!(board.standing(&"b", start + LONGEST_BAN - seconds(1)), None);
+        assert!(board.standing(&"b", start + LONGEST_BAN + seconds(1)).is_some());
+        board.faulted(&"a", PeerFault::WrongPiece, start + seconds(200));
+        let left = board.bans(start + seconds(200)).find(|ban| ban.peer == "a").unwrap().left;
+        assert_eq!(left, seconds(4 * 3600), "the third time");
     }
 
     #[test]
@@ -176,7 +400,7 @@ mod tests {
         let (mut board, start) = (Scoreboard::default(), Instant::now());
         (0..10).for_each(|_| board.late(&"a", start));
         assert!(board.standing(&"a", start).unwrap().doubtful);
-        board.succeeded(&"a", seconds(2), None, start + seconds(1));
+        board.succeeded(&"a", seconds(2), None, 1, start + seconds(1));
         assert!(!board.standing(&"a", start + seconds(1)).unwrap().doubtful);
         board.faulted(&"b", PeerFault::WrongPiece, start);
         board.late(&"b", start);
@@ -184,12 +408,31 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded() {
+    fn time_outs_widen_what_is_expected_of_a_peer_and_answers_narrow_it() {
         let (mut board, start) = (Scoreboard::default(), Instant::now());
+        let answer =
+            |board: &mut Scoreboard<_>| board.succeeded(&"a", Duration::from_millis(50), None, 1, start);
+        let overdue =
+            |board: &Scoreboard<_>| board.standing(&"a", start + seconds(60)).unwrap().overdue.unwrap();
+        (0..20).for_each(|_| answer(&mut board));
+        let usual = overdue(&board);
+        assert!(usual < Duration::from_millis(100), "{usual:?}");
+        board.late(&"a", start);
+        board.faulted(&"a", PeerFault::Silent, start);
+        assert!(overdue(&board) > 3 * usual);
+        (0..3).for_each(|_| answer(&mut board));
+        assert!(overdue(&board) < 2 * usual);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_a_flood_frees_no_liar() {
+        let (mut board, start) = (Scoreboard::default(), Instant::now());
+        board.faulted(&u64::MAX, PeerFault::WrongPiece, start);
         for peer in 0..MAX_RECORDS as u64 + 10 {
-            board.faulted(&peer, PeerFault::Silent, start + seconds(peer));
+            board.faulted(&peer, PeerFault::Silent, start + Duration::from_millis(peer));
         }
         assert_eq!(board.records.len(), MAX_RECORDS);
         assert!(!board.records.contains_key(&0), "the oldest made room");
+        assert_eq!(board.bans(start + seconds(60)).count(), 1);
     }
 }

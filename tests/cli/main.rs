@@ -614,3 +614,17 @@ fn the_document_of_the_configuration_is_what_config_init_writes() {
         "run `aptpeer config init` into docs/configuration.md"
     );
 }
+
+#[test]
+fn commands_that_ask_the_daemon_say_when_there_is_none() {
+    let place = Place::new();
+    let state = place.path("state");
+    let run = |command: &str| place.run_with(&[command], &[("APTPEER_STATE_PATH", state.to_str().unwrap())]);
+    for command in ["peers", "status"] {
+        has_all(&run(command).bad(1), &["no daemon runs", "state.path", "aptpeer daemon"]);
+    }
+    // Left behind by one that was killed.
+    let record = r#"{"pid":1,"version":"0","proxy":null,"status":"127.0.0.1:1","peers":[],"dht":null}"#;
+    place.file("state/daemon.json", record);
+    has_all(&run("peers").bad(1), &["127.0.0.1:1", "does it still run?"]);
+}

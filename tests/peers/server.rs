@@ -20,9 +20,9 @@ const PIECE: usize = 4 << 20;
 const QUICKLY: Duration = Duration::from_secs(3);
 
 /// A daemon that holds one object of three pieces.
-struct Holder {
-    daemon: Daemon,
-    object: Vec<u8>,
+pub(crate) struct Holder {
+    pub(crate) daemon: Daemon,
+    pub(crate) object: Vec<u8>,
     id: Sha256,
 }
 
@@ -31,7 +31,7 @@ impl Holder {
         Self::with(Setup::new(), 2 * PIECE + 123_456)
     }
 
-    fn with(setup: Setup, length: usize) -> Self {
+    pub(crate) fn with(setup: Setup, length: usize) -> Self {
         let daemon = setup.start();
         let object = noise(17, length);
         let folder = tempfile::tempdir().unwrap();
@@ -45,15 +45,15 @@ impl Holder {
         Self { daemon, object, id }
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.daemon.peer()
     }
 
-    fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         format!("/hash/{}", self.id)
     }
 
-    fn ask(&self, method: &str, headers: &[(&str, &str)]) -> Response {
+    pub(crate) fn ask(&self, method: &str, headers: &[(&str, &str)]) -> Response {
         request(self.address(), method, &self.target(), headers)
     }
 
@@ -321,7 +321,7 @@ fn a_header_of_a_hundred_megabytes_is_cut_off_early() {
     assert_eq!(wire.head().unwrap().status, 431);
 }
 
-fn connect_from(from: IpAddr, to: SocketAddr) -> TcpStream {
+pub(crate) fn connect_from(from: IpAddr, to: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
     socket.connect(&to.into()).unwrap();
@@ -382,13 +382,13 @@ fn pipelined_requests_are_answered_in_order() {
 fn taken_upload_slots_are_said_and_given_back() {
     let setup = Setup::new().with("[transfer]\nmax_concurrent_uploads = 2\n");
     let holder = Holder::with(setup, 48_000_000);
-    let hold = || {
-        let mut wire = Wire::connect(holder.address());
+    let hold = |from: u8| {
+        let mut wire = Wire::over(connect_from([127, 0, 0, from].into(), holder.address()));
         wire.ask("GET", &holder.target(), &[]);
         assert_eq!(wire.head().unwrap().status, 200);
         wire
     };
-    let (first, second) = (hold(), hold());
+    let (first, second) = (hold(2), hold(3));
     let refused = holder.ask("GET", &[]);
     assert_eq!(refused.status, 503);
     let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();

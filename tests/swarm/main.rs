@@ -4,6 +4,8 @@
 
 mod following;
 mod found;
+mod innocence;
+mod known;
 mod random;
 mod resume;
 mod seeding;

@@ -1,10 +1,11 @@
 //! Sources that are slow, silent, dead or lying, known from the start.
 
-use std::time::Duration;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use aptpeer::digest::Sha256;
-use aptpeer::pieces::{PIECE_LENGTH, PieceIndex};
-use aptpeer::swarm::{Download, Fact, Outcome, PeerFault, Prefer};
+use aptpeer::pieces::{Geometry, PIECE_LENGTH, PieceIndex};
+use aptpeer::swarm::{Download, Fact, Order, Outcome, PeerFault, PeerKind, Prefer, Standing};
 
 use crate::world::{Behaviour, LARGE, MB, Variant, World, mirror, neighbour, stranger};
 
@@ -283,4 +284,45 @@ fn a_linked_piece_that_is_written_over_is_fetched_again() {
         }
         assert_eq!(world.run(), Outcome::Closed, "after {when} ms");
     }
+}
+
+#[test]
+fn apt_is_fed_by_the_mirror_before_it_starves_on_peers_that_are_too_slow_for_a_whole_piece() {
+    for limit in [0.11, 0.15, 0.3] {
+        let sources = [mirror(50.0 * MB), neighbour(limit * MB)];
+        let mut world = World::with(LARGE, &sources, Prefer::Offload);
+        assert_eq!(world.run(), Outcome::Closed);
+        assert!(world.first_byte.unwrap() <= Duration::from_secs(11), "{:?}", world.first_byte);
+    }
+}
+
+#[test]
+fn a_peer_that_waits_for_us_is_neither_silent_nor_stalled_nor_late() {
+    let (start, later) = (Instant::now(), Duration::from_secs(60));
+    let mut machine =
+        Download::new(Sha256::of(b"x"), Geometry::new(PIECE_LENGTH).unwrap(), Prefer::Speed, start);
+    machine.add_mirror(None);
+    let standing = Standing { first_byte: Some(Duration::from_millis(5)), ..Standing::default() };
+    machine.add_peer(PeerKind::Neighbour, Ipv4Addr::LOCALHOST.into(), standing, start);
+    machine.handle_timeout(start);
+    let Some(Order::FetchPiece { fetch, .. }) = machine.poll_order() else { panic!("nobody was asked") };
+    // For a place among those who ask.
+    machine.handle_timeout(start + later);
+    // For a place among those who are read.
+    machine.handle_begun(fetch, start + later);
+    machine.handle_answered(fetch);
+    machine.handle_timeout(start + 2 * later);
+    // For its turn under a limit.
+    machine.handle_begun(fetch, start + 2 * later);
+    machine.handle_progress(fetch, 0, 1000, start + 2 * later);
+    machine.handle_held_back(fetch, start + 2 * later);
+    machine.handle_timeout(start + 3 * later);
+    machine.handle_begun(fetch, start + 3 * later);
+    machine.handle_timeout(start + 3 * later);
+    let blamed = |fact: &Fact| matches!(fact, Fact::PeerFaulted(..) | Fact::PeerLate(_));
+    assert!(std::iter::from_fn(|| machine.poll_fact()).all(|fact| !blamed(&fact)));
+    // From now on it is the peer's own time.
+    machine.handle_timeout(start + 3 * later + Duration::from_secs(10));
+    let facts: Vec<Fact> = std::iter::from_fn(|| machine.poll_fact()).collect();
+    assert!(facts.iter().any(|fact| matches!(fact, Fact::PeerFaulted(_, PeerFault::Stalled))), "{facts:?}");
 }

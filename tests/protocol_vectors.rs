@@ -14,7 +14,7 @@ use aptpeer::digest::{InfoHash, Sha256};
 use aptpeer::http::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 use aptpeer::http::{Limits, serve};
 use aptpeer::metrics::Metrics;
-use aptpeer::peer::{PeerSite, PeerSiteConfig};
+use aptpeer::peer::{NoParts, PeerSite, PeerSiteConfig};
 use aptpeer::pieces::{ChainWalk, Geometry, MAX_LENGTH, PIECE_LENGTH, PieceList, PieceSet, State};
 use aptpeer::store::{Origin, Store, StoreConfig};
 use aptpeer::swarm::PeerFault;
@@ -191,7 +191,7 @@ fn piece_lists_have_the_limits_of_the_document() {
         have: PieceSet::all(pieces).ranges(),
     };
     assert!(list.to_json().len() <= MAX_PIECE_LIST_BYTES);
-    assert!(section("## 12.").contains(&format!("{MAX_WAIT_SECONDS} at most")));
+    assert!(section("## 3.").contains(&format!("{MAX_WAIT_SECONDS} at most")));
 }
 
 /// The object of `length` bytes as the DHT knows it: its digest and the values that hold its list.
@@ -392,7 +392,9 @@ impl Port {
         let store = Store::open(config).unwrap();
         let id = store.import_file(&file, Origin::Seed).unwrap().id;
         let metrics = Metrics::new(std::time::Instant::now());
-        let site = Arc::new(PeerSite::new(store, metrics, PeerSiteConfig { max_uploads: 1 }));
+        let config = PeerSiteConfig { max_uploads: 1 };
+        let site = PeerSite::new(store, Arc::new(NoParts), metrics, config, CancellationToken::new());
+        let site = Arc::new(site);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();

@@ -209,7 +209,9 @@ impl Node {
         let mut servers = JoinSet::new();
         let peer_config =
             PeerSiteConfig { max_uploads: settings.transfer.max_concurrent_uploads.get() as usize };
-        let peer_site = Arc::new(PeerSite::new(store.clone(), metrics.clone(), peer_config));
+        let parts = Arc::new(downloads.clone());
+        let peer_site =
+            Arc::new(PeerSite::new(store.clone(), parts, metrics.clone(), peer_config, shutdown.clone()));
         for listener in listeners.peers {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
         }

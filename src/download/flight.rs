@@ -16,6 +16,7 @@ use super::canvas::{Canvas, Licence};
 use super::fetch::{Event, PieceFetch, Stream, Timing, WalkFetch};
 use super::findings::Findings;
 use super::origin;
+use super::seeding::Window;
 use super::{Context, DownloadError, Progress, Stage, Tally, Want};
 use crate::clock;
 use crate::digest::Sha256;
@@ -41,11 +42,13 @@ const LINGER: std::time::Duration = std::time::Duration::from_secs(20);
 pub(super) struct Shared {
     pub(super) want: Want,
     pub(super) progress: watch::Sender<Progress>,
+    pub(super) window: Window,
 }
 
 impl Shared {
-    pub(super) fn new(want: Want) -> Self {
-        Self { want, progress: watch::Sender::new(Progress::default()) }
+    pub(super) fn new(want: Want, geometry: Geometry) -> Self {
+        let progress = watch::Sender::new(Progress::default());
+        Self { want, progress, window: Window::new(geometry) }
     }
 }
 
@@ -68,6 +71,8 @@ pub(super) struct Flight {
     lists: JoinSet<(SourceId, Result<ListAnswer, PeerError>)>,
     tally: Tally,
     began: Instant,
+    /// Up to which of the machine's revisions peers know what they may have.
+    shown: Option<u64>,
     last_modified: Option<String>,
     why: Option<DownloadError>,
 }
@@ -91,11 +96,13 @@ impl Flight {
             machine.add_mirror(context.mirror_rate(target));
         }
         let (events, inbox) = mpsc::channel(EVENTS);
+        let canvas = Arc::new(canvas);
+        shared.window.open(canvas.clone());
         let mut flight = Self {
             context,
             shared,
             machine,
-            canvas: Arc::new(canvas),
+            canvas,
             peers: HashMap::new(),
             admission: Admission::default(),
             findings: None,
@@ -107,6 +114,7 @@ impl Flight {
             lists: JoinSet::new(),
             tally: Tally::default(),
             began: now,
+            shown: None,
             last_modified: None,
             why: None,
         };
@@ -127,6 +135,8 @@ impl Flight {
             }
             self.look_up_if_due();
             self.machine.handle_timeout(clock::now());
+            // Before anything is written over what peers may not have any more.
+            self.show_held();
             self.carry_out().await;
             self.publish_progress(Stage::Running);
             if self.machine.outcome() != Outcome::Running || self.why.is_some() {
@@ -227,6 +237,7 @@ impl Flight {
         self.lists.shutdown().await;
         if self.machine.outcome() == Outcome::Closed {
             self.report_end();
+            self.show_held();
             self.publish_progress(Stage::Closed);
             self.keep().await;
             return;
@@ -236,6 +247,7 @@ impl Flight {
         }
         let why = self.why.take().unwrap_or(DownloadError::NoSource);
         debug!(object = %self.shared.want.id, error = %why, "download given up");
+        self.shared.window.close(self.canvas.geometry());
         self.publish_progress(Stage::Failed(why));
     }
 
@@ -521,6 +533,15 @@ impl Flight {
             Fact::PieceLinked(..) | Fact::NotHeld(_) | Fact::ListDiscarded | Fact::MirrorJoined => {
                 debug!(%object, ?fact, "download");
             }
+        }
+    }
+
+    /// Tells those who serve peers what these may have now.
+    fn show_held(&mut self) {
+        let revision = Some(self.machine.revision());
+        if self.shown != revision {
+            self.shown = revision;
+            self.shared.window.show(self.machine.servable());
         }
     }
 

@@ -8,6 +8,7 @@ mod flight;
 mod origin;
 mod places;
 mod reader;
+mod seeding;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -213,7 +214,7 @@ impl Downloads {
                 return Ok(Download::flying(want.id, geometry, progress));
             }
         }
-        let shared = Arc::new(Shared::new(want));
+        let shared = Arc::new(Shared::new(want, geometry));
         let progress = shared.progress.subscribe();
         let id = shared.want.id;
         flights.insert(id, shared.clone());

@@ -2,8 +2,11 @@
 //! client that asks others for them.
 
 mod client;
+mod growing;
+mod part;
 mod server;
 mod visitor;
 
 pub use client::{ListAnswer, PeerBody, PeerClient, PeerError};
+pub use part::{Held, NoParts, Part, Parts};
 pub use server::{PeerSite, PeerSiteConfig};

@@ -1,16 +1,21 @@
-//! Giving objects away by their hash, from their kept mappings, to whoever asks.
+//! Giving objects away by their hash, from their kept mappings, to whoever asks. `growing` gives what is still on its way.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt as _};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::part::{Part, Parts};
 use super::visitor::visitor;
 use crate::digest::Sha256;
-use crate::http::{Body, Conn, Hangup, Outcome, Representation, Site, precondition, text};
+use crate::http::{Body, BoxError, Conn, Hangup, Outcome, Representation, Site, precondition, text};
 use crate::metrics::{InProgress, Metrics, VerificationFailure};
 use crate::pieces::PieceSet;
 use crate::store::{Object, Store, StoreError};
@@ -26,15 +31,32 @@ pub struct PeerSiteConfig {
 /// The site on the peer port: `/hash/<64 hex>`, its `/pieces`, and `/`.
 pub struct PeerSite {
     store: Store,
+    parts: Arc<dyn Parts>,
     metrics: Metrics,
     uploads: Arc<AtomicUsize>,
+    pub(super) waiting: Arc<AtomicUsize>,
     config: PeerSiteConfig,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// What is here of an object.
+enum Here {
+    Whole(Arc<Object>),
+    Part(Part),
 }
 
 impl PeerSite {
-    /// A site that serves the whole objects of `store`.
-    pub fn new(store: Store, metrics: Metrics, config: PeerSiteConfig) -> Self {
-        Self { store, metrics, uploads: Arc::default(), config }
+    /// A site that serves the whole objects of `store`, and what `parts` has of others. After `shutdown` nobody is kept
+    /// waiting.
+    pub fn new(
+        store: Store,
+        parts: Arc<dyn Parts>,
+        metrics: Metrics,
+        config: PeerSiteConfig,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let (uploads, waiting) = (Arc::default(), Arc::default());
+        Self { store, parts, metrics, uploads, waiting, config, shutdown }
     }
 
     /// Bodies that are being sent now.
@@ -42,29 +64,41 @@ impl PeerSite {
         self.uploads.load(Ordering::Relaxed)
     }
 
-    fn respond(&self, request: &Request<Incoming>) -> Response<Body> {
+    async fn respond(&self, request: &Request<Incoming>) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this port knows GET and HEAD");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        let path = request.uri().path();
         let head = *request.method() == Method::HEAD;
-        match PeerTarget::parse(path) {
+        match PeerTarget::parse(request.uri().path()) {
             Some(PeerTarget::Root) => json(root_document(), head),
-            Some(PeerTarget::Pieces(id)) => match self.object(&id) {
-                Some(object) => match piece_list(&object) {
+            Some(PeerTarget::Pieces(id)) => match self.find(&id) {
+                Some(Here::Whole(object)) => match piece_list(&object) {
                     list if list.len() <= MAX_PIECE_LIST_BYTES => json(list, head),
                     // No client reads a list that long.
                     _ => not_held(),
                 },
+                Some(Here::Part(part)) => self.list_part(request, part).await,
                 None => not_held(),
             },
-            Some(PeerTarget::Object(id)) => match self.object(&id) {
-                Some(object) => self.serve(request, &object),
+            Some(PeerTarget::Object(id)) => match self.find(&id) {
+                Some(Here::Whole(object)) => self.serve(request, &object),
+                Some(Here::Part(part)) => self.serve_part(request, part).await,
                 None => not_held(),
             },
             None => text(StatusCode::NOT_FOUND, "this port serves /hash/<sha256> and nothing else"),
+        }
+    }
+
+    /// What is here of the object. A download that ends between two looks has put it into the store by then.
+    fn find(&self, id: &Sha256) -> Option<Here> {
+        if let Some(object) = self.object(id) {
+            return Some(Here::Whole(object));
+        }
+        match self.parts.part(id) {
+            Some(part) => Some(Here::Part(part)),
+            None => self.object(id).map(Here::Whole),
         }
     }
 
@@ -84,37 +118,30 @@ impl PeerSite {
         let (status, range) = match outcome {
             Outcome::Full => (StatusCode::OK, 0..length),
             Outcome::Partial(range) => (StatusCode::PARTIAL_CONTENT, range),
-            Outcome::NotModified => {
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = StatusCode::NOT_MODIFIED;
-                describe(&mut response, object, etag);
-                return response;
-            }
-            Outcome::NotSatisfiable => {
-                let mut response = text(StatusCode::RANGE_NOT_SATISFIABLE, "no such range of the object");
-                set(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
-                return response;
-            }
+            Outcome::NotModified => return not_modified(&object.id()),
+            Outcome::NotSatisfiable => return no_such_range(length),
         };
         let wanted = range.end - range.start;
         let body = if *request.method() == Method::HEAD {
             Body::absent(wanted)
         } else {
-            let Some(slot) = Slot::take(&self.uploads, self.config.max_uploads, &self.metrics) else {
-                let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "all upload slots are taken");
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-                return response;
-            };
-            slot.body(object, range.clone())
+            let Some(slot) = self.take_slot() else { return no_slot() };
+            let metrics = self.metrics.clone();
+            let chunks = object.chunks(range.clone()).inspect_err(move |error| count_damage(&metrics, error));
+            slot.body(chunks, wanted)
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
         if status == StatusCode::PARTIAL_CONTENT {
-            let value = format!("bytes {}-{}/{length}", range.start, range.end - 1);
-            set(&mut response, header::CONTENT_RANGE, &value);
+            partial_content(&mut response, &range, length);
         }
-        describe(&mut response, object, etag);
+        describe(&mut response, &object.id());
         response
+    }
+
+    /// A place among those who are sent something, if one is left.
+    pub(super) fn take_slot(&self) -> Option<Slot> {
+        Slot::take(&self.uploads, self.config.max_uploads, &self.metrics)
     }
 }
 
@@ -130,7 +157,7 @@ impl Site for PeerSite {
         if let Some(PeerTarget::Object(_) | PeerTarget::Pieces(_)) = PeerTarget::parse(request.uri().path()) {
             conn.state.store(true, Ordering::Relaxed);
         }
-        Ok(self.respond(&request))
+        Ok(self.respond(&request).await)
     }
 
     /// Whoever announces himself in the DHT has visitors that take him for something else. They are counted and no more.
@@ -142,7 +169,7 @@ impl Site for PeerSite {
 }
 
 /// A place among those who are sent something, given back with the body.
-struct Slot {
+pub(super) struct Slot {
     uploads: Arc<AtomicUsize>,
     metrics: Metrics,
     _active: InProgress,
@@ -155,14 +182,13 @@ impl Slot {
         Some(Self { uploads: uploads.clone(), metrics: metrics.clone(), _active: metrics.upload_started() })
     }
 
-    fn body(self, object: &Arc<Object>, range: std::ops::Range<u64>) -> Body {
-        use futures_util::TryStreamExt as _;
-        let length = range.end - range.start;
-        let metrics = self.metrics.clone();
-        let chunks = object
-            .chunks(range)
-            .inspect_err(move |error| count_damage(&metrics, error))
-            .inspect_ok(move |bytes| self.metrics.bytes_uploaded(bytes.len() as u64));
+    /// The body of `chunks`, `length` bytes together, which keeps the place.
+    pub(super) fn body<E: Into<BoxError> + 'static>(
+        self,
+        chunks: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+        length: u64,
+    ) -> Body {
+        let chunks = chunks.inspect_ok(move |bytes| self.metrics.bytes_uploaded(bytes.len() as u64));
         Body::stream(chunks, Some(length))
     }
 }
@@ -179,14 +205,37 @@ fn count_damage(metrics: &Metrics, error: &StoreError) {
     }
 }
 
-fn describe(response: &mut Response<Body>, object: &Object, etag: HeaderValue) {
+pub(super) fn describe(response: &mut Response<Body>, id: &Sha256) {
     let headers = response.headers_mut();
-    headers.insert(header::ETAG, etag);
+    headers.insert(header::ETAG, etag(id));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
     headers.insert(header::CACHE_CONTROL, forever);
-    set(response, header::HeaderName::from_static("repr-digest"), &repr_digest(&object.id()));
+    set(response, header::HeaderName::from_static("repr-digest"), &repr_digest(id));
+}
+
+pub(super) fn not_modified(id: &Sha256) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    describe(&mut response, id);
+    response
+}
+
+pub(super) fn no_slot() -> Response<Body> {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "all upload slots are taken");
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
+
+pub(super) fn no_such_range(length: u64) -> Response<Body> {
+    let mut response = text(StatusCode::RANGE_NOT_SATISFIABLE, "no such range of the object here");
+    set(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
+    response
+}
+
+pub(super) fn partial_content(response: &mut Response<Body>, range: &Range<u64>, length: u64) {
+    set(response, header::CONTENT_RANGE, &format!("bytes {}-{}/{length}", range.start, range.end - 1));
 }
 
 /// The entity tag of an object: its digest, in quotes.
@@ -219,18 +268,18 @@ fn root_document() -> String {
     .to_string()
 }
 
-fn json(document: String, head: bool) -> Response<Body> {
+pub(super) fn json(document: String, head: bool) -> Response<Body> {
     let body = if head { Body::absent(document.len() as u64) } else { Body::full(document) };
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-fn not_held() -> Response<Body> {
+pub(super) fn not_held() -> Response<Body> {
     text(StatusCode::NOT_FOUND, "not held here")
 }
 
-fn set(response: &mut Response<Body>, name: header::HeaderName, value: &str) {
+pub(super) fn set(response: &mut Response<Body>, name: header::HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }

@@ -46,6 +46,14 @@ impl PieceList {
         }
     }
 
+    /// Says the state at an inner boundary; any other is left out.
+    pub fn set(&mut self, boundary: PieceIndex, state: State) {
+        let inner = (boundary as usize).checked_sub(1);
+        if let Some(slot) = inner.and_then(|inner| self.inner.get_mut(inner)) {
+            *slot = Some(state);
+        }
+    }
+
     /// The inner states in order.
     pub fn inner(&self) -> &[Option<State>] {
         &self.inner

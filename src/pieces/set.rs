@@ -48,6 +48,11 @@ impl PieceSet {
         self.held.get(index as usize).copied().unwrap_or(false)
     }
 
+    /// Whether every piece of `other` is in the set.
+    pub fn includes(&self, other: &Self) -> bool {
+        (0..).zip(&other.held).all(|(index, held)| !held || self.contains(index))
+    }
+
     /// Whether no piece is missing.
     pub fn is_all(&self) -> bool {
         self.held.iter().all(|held| *held)

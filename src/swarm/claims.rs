@@ -189,6 +189,29 @@ impl Claims {
         Trust::Lone
     }
 
+    /// Which of the boundaries 0 to `count` are beyond doubt enough to be passed on: said by a publisher whom no other
+    /// contradicts, or by peers of two networks. The first needs nobody's word, the one behind the last piece is the
+    /// digest.
+    pub(super) fn attested(&self, count: PieceIndex) -> Vec<bool> {
+        let mut networks: Vec<Option<Group>> = vec![None; count as usize + 1];
+        let mut attested = vec![false; count as usize + 1];
+        (attested[0], attested[count as usize]) = (true, true);
+        let publishers_agree = !self.contested.contains(&Rank::Publisher);
+        for claim in self.in_camp() {
+            let network = claim.voice.network();
+            let signed = claim.voice == Voice::Publisher && publishers_agree;
+            for (boundary, _) in (1..).zip(claim.list.inner()).filter(|(_, state)| state.is_some()) {
+                let (Some(seen), Some(slot)) = (networks.get_mut(boundary), attested.get_mut(boundary))
+                else {
+                    break;
+                };
+                *slot |= signed || (network.is_some() && seen.is_some() && *seen != network);
+                *seen = seen.or(network);
+            }
+        }
+        attested
+    }
+
     /// Whether what the leading camp says of a boundary is said by found lists only, for which nobody answers.
     pub(super) fn is_found_only(&self, boundary: PieceIndex) -> bool {
         let mut said = false;

@@ -94,6 +94,8 @@ pub struct Download {
     pub(super) last_hope: bool,
     /// Somebody looks for more peers; until then at most the download waits for them where nobody else is left.
     pub(super) findings_until: Option<Instant>,
+    /// Grows with everything that decides what may be given to others.
+    pub(super) revision: u64,
     outcome: Outcome,
 }
 
@@ -123,6 +125,7 @@ impl Download {
             regrets: false,
             last_hope: true,
             findings_until: None,
+            revision: 0,
             outcome: Outcome::Running,
         };
         if geometry.length() == 0 {
@@ -171,6 +174,7 @@ impl Download {
         peer.holding = Holding::Pieces { have, asked_at: now, grown_at };
         let (kind, group) = (peer.kind, peer.group);
         self.claims.put(source, kind, group, list);
+        self.revision += 1;
         self.drop_foreign_links();
         self.check_camp_against_walk();
     }
@@ -274,6 +278,7 @@ impl Download {
                 self.discard_camp();
             }
             self.claims.discard(source);
+            self.revision += 1;
             self.retire(source);
             return;
         }
@@ -431,16 +436,6 @@ impl Download {
     /// The ledger: what is linked so far.
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
-    }
-
-    /// The pieces that may be given to other peers now, and the states that they hang on: proven ones, and all of a
-    /// prefix whose bytes came from the mirror.
-    pub fn servable(&self) -> PieceSet {
-        let geometry = self.geometry();
-        let mut set = PieceSet::none(geometry.pieces());
-        let trusted = 0..self.mirror_prefix();
-        trusted.chain(self.ledger.proven_from()..geometry.pieces()).for_each(|piece| set.insert(piece));
-        set
     }
 
     pub(super) const fn geometry(&self) -> Geometry {

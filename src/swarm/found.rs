@@ -25,6 +25,7 @@ impl Download {
             return;
         }
         if self.claims.put_found(list, signed) {
+            self.revision += 1;
             self.drop_foreign_links();
             self.check_camp_against_walk();
         }

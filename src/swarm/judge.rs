@@ -14,6 +14,7 @@ impl Download {
             self.retire(member);
         }
         self.cancel_where(|fetch| matches!(fetch, Fetch::Piece { .. }));
+        self.revision += 1;
         let started = self.started;
         for peer in &mut self.peers {
             if let Holding::Suspended { have } = &peer.holding {
@@ -135,6 +136,7 @@ impl Download {
     /// Brings back every peer that was never charged, and every list; says whether there was any.
     pub(super) fn revive(&mut self) -> bool {
         self.claims.revive();
+        self.revision += 1;
         let (count, since) = (self.geometry().pieces(), self.started);
         let again: Vec<_> =
             self.peers.iter_mut().filter(|peer| !peer.charged && !peer.absent && !peer.is_alive()).collect();
@@ -175,6 +177,7 @@ impl Download {
         for piece in from..to {
             if self.ledger.is_linked(piece) {
                 self.ledger.unlink(piece);
+                self.revision += 1;
                 self.regrets |= self.geometry().range(piece).start < self.released;
                 self.orders.push_back(Order::Reopen(piece));
             }
@@ -193,6 +196,7 @@ impl Download {
 
     pub(super) fn put_link(&mut self, piece: PieceIndex, link: Link, by: By) {
         self.ledger.link(piece, link);
+        self.revision += 1;
         if let Some(slot) = self.by.get_mut(piece as usize) {
             *slot = Some(by);
         }

@@ -9,11 +9,13 @@ mod judge;
 mod order;
 mod pace;
 mod schedule;
+mod seed;
 mod source;
 mod standing;
 
 pub use download::{Download, Prefer};
 pub use fault::PeerFault;
 pub use order::{Fact, FetchId, Order, Outcome, Walker};
+pub use seed::Servable;
 pub use source::{Group, PeerKind, SourceId, Standing};
 pub use standing::Scoreboard;

@@ -7,6 +7,7 @@ mod support;
 
 mod faults;
 mod get;
+mod growing;
 mod lookups;
 mod node;
 mod odd;

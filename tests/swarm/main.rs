@@ -4,5 +4,6 @@
 
 mod found;
 mod random;
+mod seeding;
 mod sources;
 mod world;

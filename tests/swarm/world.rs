@@ -159,6 +159,11 @@ pub(crate) struct World {
     pub(crate) facts: Vec<Fact>,
     pub(crate) carried: Vec<u64>,
     pub(crate) mirror_bytes: u64,
+    /// Pieces that other peers could have had before the object was closed.
+    pub(crate) offered: PieceSet,
+    /// Some of them, or of the states told with them, were not the object's.
+    pub(crate) offered_wrong: bool,
+    revision: Option<u64>,
 }
 
 const SLICE: u64 = PIECE_LENGTH / 16;
@@ -200,6 +205,9 @@ impl World {
             first_byte: None,
             facts: Vec::new(),
             mirror_bytes: 0,
+            offered: PieceSet::none(geometry.pieces()),
+            offered_wrong: false,
+            revision: None,
         };
         for index in 0..world.sources.len() {
             match world.sources[index].found_after {
@@ -249,6 +257,7 @@ impl World {
     pub(crate) fn run(&mut self) -> Outcome {
         self.machine.handle_timeout(self.now);
         for _ in 0..200_000 {
+            self.observe_offer();
             self.drain();
             self.observe();
             if self.machine.outcome() != Outcome::Running {
@@ -472,6 +481,24 @@ impl World {
                 "apt completed a wrong file: {:?}",
                 self.seen
             );
+        }
+    }
+
+    /// What other peers would be given now, looked at as often as the driver does.
+    fn observe_offer(&mut self) {
+        let revision = Some(self.machine.revision());
+        if self.revision == revision || self.machine.outcome() != Outcome::Running {
+            return;
+        }
+        self.revision = revision;
+        let offer = self.machine.servable();
+        let truth = list(self.geometry, right);
+        self.offered_wrong |= !offer.states.agrees_with(&truth);
+        for piece in (0..self.geometry.pieces()).filter(|piece| offer.have.contains(*piece)) {
+            self.offered.insert(piece);
+            self.offered_wrong |= self.file[piece as usize] != Some(0);
+            let ends = [piece, piece + 1].map(|boundary| offer.states.state(boundary));
+            assert!(ends[0].is_some() && (ends[1].is_some() || piece == self.geometry.last()));
         }
     }
 

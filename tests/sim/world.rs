@@ -9,7 +9,7 @@ use aptpeer::pieces::{PieceList, PieceSet};
 use aptpeer::swarm::{FetchId, Group, PeerFault, PeerKind, Prefer, SourceId, Standing};
 
 use crate::net::{Due, FlowId, Host, Net};
-use crate::node::{Fetch, From, Node, Nature};
+use crate::node::{Fetch, From, Nature, Node};
 use crate::object::Object;
 use crate::random::Random;
 
@@ -169,7 +169,8 @@ impl World {
             };
             let joins = if seed.is_some() { start } else { start + plan.joining.mul_f64(random.unit()) };
             let network = u32::try_from(if plan.neighbours.is_some() { 0 } else { host + 1 }).unwrap();
-            let address = Ipv4Addr::from(0x0b00_0000 + network * 256 + u32::try_from(host % 250 + 1).unwrap());
+            let address =
+                Ipv4Addr::from(0x0b00_0000 + network * 256 + u32::try_from(host % 250 + 1).unwrap());
             let leaves = seed.is_none() && random.unit() < plan.leavers;
             world.nodes.push(Node::new(nature, IpAddr::V4(address), joins, leaves, &world.object));
             world.at(joins, Event::Join(host));
@@ -277,7 +278,10 @@ impl World {
             return None;
         }
         let candidates = if let Some(most) = self.plan.neighbours {
-            (0..self.nodes.len()).filter(|other| self.nodes[*other].is_here(self.now)).take(most + 1).collect()
+            (0..self.nodes.len())
+                .filter(|other| self.nodes[*other].is_here(self.now))
+                .take(most + 1)
+                .collect()
         } else {
             let mut told: Vec<Host> = Vec::new();
             for _ in 0..TOLD.min(self.announced.len()) {
@@ -575,7 +579,11 @@ impl World {
 
     fn finish(&mut self, host: Host) {
         let node = &mut self.nodes[host];
-        assert!(node.content.iter().all(|variant| *variant == Some(0)), "seed {}: a wrong file", self.plan.seed);
+        assert!(
+            node.content.iter().all(|variant| *variant == Some(0)),
+            "seed {}: a wrong file",
+            self.plan.seed
+        );
         if !node.leaves {
             return;
         }

@@ -9,7 +9,9 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::claims::{Claims, Trust};
+use super::crowd::Rest;
 use super::fault::PeerFault;
+use super::meter::Meter;
 use super::order::{Fact, FetchId, Order, Outcome, Walker};
 use super::pace;
 use super::source::{Group, Holding, Mirror, Peer, PeerKind, SourceId, Standing};
@@ -96,6 +98,13 @@ pub struct Download {
     pub(super) findings_until: Option<Instant>,
     /// Grows with everything that decides what may be given to others.
     pub(super) revision: u64,
+    /// What came lately.
+    pub(super) from_peers: Meter,
+    pub(super) from_mirror: Meter,
+    /// The mirror has helped and rests.
+    pub(super) rest: Option<Rest>,
+    /// Makes this node's choice among equals another than that of others.
+    pub(super) seed: u64,
     outcome: Outcome,
 }
 
@@ -126,6 +135,10 @@ impl Download {
             last_hope: true,
             findings_until: None,
             revision: 0,
+            from_peers: Meter::new(now),
+            from_mirror: Meter::new(now),
+            rest: None,
+            seed: 0,
             outcome: Outcome::Running,
         };
         if geometry.length() == 0 {
@@ -133,6 +146,14 @@ impl Download {
             download.ledger.link(0, Link { start: State::INITIAL, end: End::Digest(digest) });
         }
         download
+    }
+
+    /// Lets what is chosen among equals follow from `seed`, a random number: nodes that choose differently have
+    /// something to give to each other.
+    #[must_use]
+    pub const fn seeded(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
     }
 
     /// The mirror can be asked; `rate` is its usual throughput in bytes a second.
@@ -212,6 +233,7 @@ impl Download {
         let asked = match self.fetches.get_mut(&fetch) {
             Some(Fetch::Walk { offset: at, progress, .. }) => {
                 (*at, *progress) = (offset, now);
+                self.from_mirror.add(bytes, now);
                 None
             }
             Some(Fetch::Piece { progress, started, source, piece, .. }) => {
@@ -227,8 +249,10 @@ impl Download {
         self.last_byte = Some(now);
         if let Some((source, _)) = asked {
             self.peer_bytes += bytes;
+            self.from_peers.add(bytes, now);
             if let Some(peer) = self.peers.get_mut(source.0 as usize) {
                 peer.delivered |= bytes > 0;
+                peer.busy_since = peer.busy_since.filter(|_| bytes == 0);
             }
         }
     }
@@ -367,6 +391,7 @@ impl Download {
             return;
         }
         self.expire(now);
+        self.end_busy(now);
         self.schedule(now);
         while self.is_hopeless() && self.is_blocked_by_list() {
             self.discard_camp();
@@ -388,6 +413,7 @@ impl Download {
         let asked = |peer: &Peer| matches!(peer.holding, Holding::Asked { .. });
         let growing = |peer: &Peer| matches!(&peer.holding, Holding::Pieces { have, .. } if !have.is_all());
         self.fetches.is_empty()
+            && !self.is_somebody_busy()
             && self.is_without_mirror()
             && !self.peers.iter().any(|peer| asked(peer) || growing(peer))
     }

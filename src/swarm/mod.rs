@@ -2,16 +2,19 @@
 
 pub mod announce;
 mod claims;
+mod crowd;
 mod download;
 mod fault;
 mod found;
 mod judge;
+mod meter;
 mod order;
 mod pace;
 mod schedule;
 mod seed;
 mod source;
 mod standing;
+mod survey;
 
 pub use download::{Download, Prefer};
 pub use fault::PeerFault;

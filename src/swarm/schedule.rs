@@ -6,6 +6,7 @@ use super::download::{Download, Fetch, Prefer};
 use super::order::{Fact, Outcome, Walker};
 use super::pace;
 use super::source::{Holding, Mirror, Peer, PeerKind, SourceId};
+use super::survey::Survey;
 use crate::pieces::{End, Link, PieceIndex};
 
 /// When the mirror is to help.
@@ -20,9 +21,12 @@ impl Download {
     pub(super) fn schedule(&mut self, now: Instant) {
         if self.mirror == Mirror::Standby && self.mirror_due(now) == Due::Now {
             self.mirror = Mirror::Active;
-            self.note(Fact::MirrorJoined);
-            self.note_late_peers(now);
+            if self.rest.take().is_none() {
+                self.note(Fact::MirrorJoined);
+                self.note_late_peers(now);
+            }
         }
+        self.rest_if_possible(now);
         self.ask_growing_holders(now);
         self.assign_walk(now);
         self.assign_pieces(now);
@@ -62,10 +66,13 @@ impl Download {
             | Fetch::Walk { walker: Walker::Peer(_), progress, .. } => Some(*progress + pace::STALL),
             Fetch::Piece { .. } | Fetch::Walk { .. } => None,
         });
-        let lateness = self.fetches.values().filter_map(|fetch| self.late_at(fetch)).filter(|at| *at > now);
+        let lateness =
+            self.fetches.values().filter_map(|fetch| self.late_at(fetch, now)).filter(|at| *at > now);
+        let pause = self.list_pause();
+        let busy = self.peers.iter().filter_map(|peer| peer.busy_until);
         let answers = self.peers.iter().filter_map(|peer| match &peer.holding {
             Holding::Asked { since } => Some(*since + pace::STALL),
-            Holding::Pieces { have, asked_at, .. } if !have.is_all() => Some(*asked_at + pace::ASK_AGAIN),
+            Holding::Pieces { have, asked_at, .. } if !have.is_all() => Some(*asked_at + pause),
             _ => None,
         });
         let hedge = match self.mirror_due(now) {
@@ -76,12 +83,17 @@ impl Download {
         let patience =
             (self.last_release + pace::APT_PATIENCE > now).then(|| self.last_release + pace::APT_PATIENCE);
         let findings = self.findings_until.filter(|until| *until > now);
-        stalls.chain(lateness).chain(answers).chain(hedge).chain(patience).chain(findings).min()
+        stalls.chain(lateness).chain(answers).chain(hedge).chain(patience).chain(findings).chain(busy).min()
     }
 
     fn mirror_due(&self, now: Instant) -> Due {
         if self.is_without_mirror() {
             return Due::Never;
+        }
+        match self.is_rest_over(now) {
+            Some(true) => return Due::Now,
+            Some(false) => return self.rest_looked_at(now).map_or(Due::Never, Due::At),
+            None => {}
         }
         let promising = || self.peers.iter().filter(|peer| peer.is_promising() && self.has_work_for(peer));
         if promising().next().is_none() {
@@ -133,8 +145,9 @@ impl Download {
     }
 
     fn ask_growing_holders(&mut self, now: Instant) {
+        let pause = self.list_pause();
         let due = |peer: &Peer| match &peer.holding {
-            Holding::Pieces { have, asked_at, .. } => !have.is_all() && now >= *asked_at + pace::ASK_AGAIN,
+            Holding::Pieces { have, asked_at, .. } => !have.is_all() && now >= *asked_at + pause,
             _ => false,
         };
         let due: Vec<SourceId> = self.peers.iter().filter(|peer| due(peer)).map(|peer| peer.id).collect();
@@ -208,16 +221,21 @@ impl Download {
     }
 
     fn assign_pieces(&mut self, now: Instant) {
-        loop {
-            if self.piece_fetches().count() >= pace::PER_DOWNLOAD {
-                return;
-            }
-            let Some((source, piece, link)) = self.next_assignment(now) else { return };
+        let mut room = pace::PER_DOWNLOAD.saturating_sub(self.piece_fetches().count());
+        if room == 0 {
+            return;
+        }
+        let mut survey = Survey::of(self, now);
+        while room > 0
+            && let Some((source, piece, link)) = self.next_assignment(&survey, now)
+        {
             self.order_piece(source, piece, link, now);
+            survey.note_asked(piece);
+            room -= 1;
         }
     }
 
-    fn next_assignment(&self, now: Instant) -> Option<(SourceId, PieceIndex, Link)> {
+    fn next_assignment(&self, survey: &Survey, now: Instant) -> Option<(SourceId, PieceIndex, Link)> {
         let mut idle: Vec<&Peer> = self.peers.iter().filter(|peer| self.may_ask(peer)).collect();
         // Fewest requests first, then the fastest: work spreads, and the better half of it goes to the better peer.
         idle.sort_by(|a, b| {
@@ -228,8 +246,8 @@ impl Download {
                 .then_with(|| self.turn(a.id).cmp(&self.turn(b.id)))
         });
         idle.into_iter().find_map(|peer| {
-            let piece = self.pick(peer, now)?;
-            Some((peer.id, piece, self.listed_link(piece)?))
+            let missing = survey.pick(self, peer, now)?;
+            Some((peer.id, missing.piece(), missing.link))
         })
     }
 
@@ -239,46 +257,8 @@ impl Download {
         (source.0 + u32::from(self.ledger.digest().as_bytes()[0])) % count
     }
 
-    /// The piece that this peer is to be asked for.
-    fn pick(&self, peer: &Peer, now: Instant) -> Option<PieceIndex> {
-        let pieces = self.geometry().pieces();
-        let wanted = |piece: &PieceIndex| {
-            !self.ledger.is_linked(*piece)
-                && peer.holds(*piece)
-                && self.listed_link(*piece).is_some()
-                && self.is_worth_trying(*piece)
-        };
-        let fresh = |piece: &PieceIndex| wanted(piece) && !self.is_claimed(*piece);
-        let backward = || (0..pieces).rev().find(|piece| fresh(piece));
-        let open = |piece: &PieceIndex| self.is_open(*piece, now);
-        let found = if self.mirror == Mirror::Active {
-            // The mirror walks from the front: peers come from the end to meet it.
-            backward().filter(|piece| open(piece) || self.is_near_proven(*piece))
-        } else if self.claims.is_lone() && fresh(&self.geometry().last()) && self.ledger.prefix() > 0 {
-            // One voice only: what it says of the end shows early whether it tells the truth.
-            Some(self.geometry().last())
-        } else {
-            (0..pieces).find(|piece| fresh(piece) && open(piece))
-        };
-        found.or_else(|| {
-            let endgame = |piece: &PieceIndex| wanted(piece) && self.may_duplicate(*piece, peer, now);
-            (0..pieces).find(|piece| endgame(piece) && (open(piece) || self.is_near_proven(*piece)))
-        })
-    }
-
-    /// Whether somebody is at work on the piece: a peer fetches it, or the walk is in it or just before it.
-    fn is_claimed(&self, piece: PieceIndex) -> bool {
-        self.fetches.values().any(|fetch| match fetch {
-            Fetch::Piece { piece: of, .. } => *of == piece,
-            Fetch::Walk { piece: at, walker, .. } => {
-                let ahead = if *walker == Walker::Mirror && self.geometry().pieces() > 1 { 1 } else { 0 };
-                (*at..=*at + ahead).contains(&piece) && self.geometry().pieces() > 1
-            }
-        })
-    }
-
     /// The endgame: everything missing is being fetched, and this piece takes longer than it should.
-    fn may_duplicate(&self, piece: PieceIndex, peer: &Peer, now: Instant) -> bool {
+    pub(super) fn may_duplicate(&self, piece: PieceIndex, peer: &Peer, now: Instant) -> bool {
         let mut fetching = 0;
         for fetch in self.fetches.values() {
             match fetch {
@@ -304,11 +284,14 @@ impl Download {
 
     fn is_late(&self, piece: PieceIndex, now: Instant) -> bool {
         let of_piece = |fetch: &&Fetch| matches!(fetch, Fetch::Piece { piece: of, .. } if *of == piece);
-        self.fetches.values().filter(of_piece).all(|fetch| self.late_at(fetch).is_some_and(|at| now >= at))
+        self.fetches
+            .values()
+            .filter(of_piece)
+            .all(|fetch| self.late_at(fetch, now).is_some_and(|at| now >= at))
     }
 
     /// When a fetch from a peer takes longer than that peer's own figures say: twice the expected time.
-    fn late_at(&self, fetch: &Fetch) -> Option<Instant> {
+    fn late_at(&self, fetch: &Fetch, now: Instant) -> Option<Instant> {
         let Fetch::Piece { source, piece, asked, held: false, .. } = fetch else { return None };
         let standing = self.peers.get(source.0 as usize)?.standing;
         let range = self.geometry().range(*piece);
@@ -317,18 +300,13 @@ impl Download {
                 let transfer = Duration::from_secs_f64((as_f64(range.end - range.start) / rate).min(3600.0));
                 2 * (first + transfer)
             }
-            _ => pace::LATE_UNKNOWN,
+            _ => self.usual_time(now).unwrap_or(pace::LATE_UNKNOWN),
         };
         Some(*asked + expected.max(pace::HEDGE_LEAST))
     }
 
-    /// Whether a lone list may be followed this far: within a window below the proven suffix.
-    fn is_near_proven(&self, piece: PieceIndex) -> bool {
-        piece + pace::BACKWARD_WINDOW >= self.ledger.proven_from()
-    }
-
     /// What the leading list, or the proof itself, says that a piece leads from and to.
-    fn listed_link(&self, piece: PieceIndex) -> Option<Link> {
+    pub(super) fn listed_link(&self, piece: PieceIndex) -> Option<Link> {
         let start = self.claims.state(piece).or_else(|| self.walked_state(piece))?;
         let end = match self.ledger.proven_end(piece) {
             Some(end) => end,
@@ -342,7 +320,10 @@ impl Download {
     }
 
     fn may_ask(&self, peer: &Peer) -> bool {
-        peer.is_alive() && self.claims.supports(peer.id) && self.in_flight(peer.id) < pace::PER_PEER
+        peer.is_alive()
+            && peer.busy_until.is_none()
+            && self.claims.supports(peer.id)
+            && self.in_flight(peer.id) < pace::PER_PEER
     }
 
     /// Whether the peer holds anything that is missing, or has not said yet.

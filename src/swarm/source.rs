@@ -75,6 +75,9 @@ pub(super) struct Peer {
     pub(super) charged: bool,
     /// It said that it does not hold the object.
     pub(super) absent: bool,
+    /// It had no place for us: until when it is left alone, and since when without a byte.
+    pub(super) busy_until: Option<Instant>,
+    pub(super) busy_since: Option<Instant>,
 }
 
 impl Peer {
@@ -94,6 +97,8 @@ impl Peer {
             delivered: false,
             charged: false,
             absent: false,
+            busy_until: None,
+            busy_since: None,
         }
     }
 
@@ -104,7 +109,7 @@ impl Peer {
 
     /// Whether the mirror may wait a moment for it.
     pub(super) const fn is_promising(&self) -> bool {
-        self.is_alive() && (!self.standing.doubtful || self.delivered)
+        self.is_alive() && self.busy_until.is_none() && (!self.standing.doubtful || self.delivered)
     }
 
     pub(super) fn holds(&self, piece: u32) -> bool {

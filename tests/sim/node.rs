@@ -126,8 +126,8 @@ impl Node {
         }
     }
 
-    pub(crate) fn start(&self, object: &Object, prefer: Prefer, now: Instant) -> Download {
-        Download::new(object.digest, object.geometry, prefer, now)
+    pub(crate) fn start(&self, object: &Object, prefer: Prefer, seed: u64, now: Instant) -> Download {
+        Download::new(object.digest, object.geometry, prefer, now).seeded(seed)
     }
 
     /// Whether it is among those who are to have the object in the end.

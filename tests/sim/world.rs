@@ -254,7 +254,8 @@ impl World {
             self.announced.push(host);
             return None;
         }
-        let mut download = self.nodes[host].start(&self.object, self.plan.prefer, self.now);
+        let seed = self.random.next();
+        let mut download = self.nodes[host].start(&self.object, self.plan.prefer, seed, self.now);
         if self.plan.mirror.is_some() {
             download.add_mirror(None);
         }
@@ -392,7 +393,7 @@ impl World {
             machine.handle_piece_failure(fetch, PeerFault::Unreachable);
         } else if busy {
             self.busy += 1;
-            machine.handle_piece_failure(fetch, PeerFault::ServerError);
+            machine.handle_busy(fetch, self.now);
         } else {
             machine.handle_piece_not_held(fetch);
         }

@@ -1,0 +1,153 @@
+//! When many want the same object at the same time: peers that are busy, and a mirror that rests while peers do the work.
+
+use std::time::{Duration, Instant};
+
+use super::download::{Download, Fetch, Prefer};
+use super::order::{FetchId, Walker};
+use super::pace;
+use super::source::{Holding, Mirror, Peer};
+
+/// A busy peer is asked again after this time: a piece at a usual uplink takes about as long.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// A peer that has been busy for so long is given up: apt's own patience.
+const BUSY_FOR_GOOD: Duration = Duration::from_secs(30);
+
+/// So many peers must have what the mirror would send next before it rests: one of them may leave.
+const HOLDERS: usize = 2;
+
+/// The mirror rests where peers deliver so many times what it does: what it would add is not worth its bytes.
+const SPEED_RATIO: f64 = 2.0;
+
+/// The least time that the mirror rests, and between two rests.
+const REST: Duration = Duration::from_secs(2);
+
+/// Growing holders asked for their lists a second, all together: each list is a question and up to some kilobytes.
+const LISTS_PER_SECOND: f64 = 8.0;
+
+/// Why the mirror is not walked, although it was asked to help.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rest {
+    since: Instant,
+    /// What it gave, in bytes a second.
+    rate: f64,
+}
+
+impl Download {
+    /// The peer has answered that it cannot send any more now. No fault: it is asked again a little later.
+    pub fn handle_busy(&mut self, fetch: FetchId, now: Instant) {
+        let Some(Fetch::Piece { source, .. } | Fetch::Walk { walker: Walker::Peer(source), .. }) =
+            self.fetches.remove(&fetch)
+        else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(source.0 as usize) else { return };
+        let since = *peer.busy_since.get_or_insert(now);
+        peer.busy_until = Some(now + BUSY);
+        if now >= since + BUSY_FOR_GOOD {
+            self.handle_not_held(source);
+        }
+    }
+
+    /// How often a holder that is still growing is asked for its list.
+    pub(super) fn list_pause(&self) -> Duration {
+        #[allow(clippy::cast_precision_loss, reason = "a few hundred peers")]
+        let all = self.growing() as f64 / LISTS_PER_SECOND;
+        pace::ASK_AGAIN.max(Duration::from_secs_f64(all))
+    }
+
+    /// Whether somebody who is busy now may deliver later.
+    pub(super) fn is_somebody_busy(&self) -> bool {
+        self.peers.iter().any(|peer| peer.is_alive() && peer.busy_until.is_some())
+    }
+
+    pub(super) fn end_busy(&mut self, now: Instant) {
+        for peer in &mut self.peers {
+            peer.busy_until = peer.busy_until.filter(|until| now < *until);
+        }
+    }
+
+    /// Lets the mirror rest where a crowd does its work: a thousand walks of one mirror give everybody the same first
+    /// piece, and little of it.
+    pub(super) fn rest_if_possible(&mut self, now: Instant) {
+        if self.mirror != Mirror::Active || !self.is_crowd() {
+            return;
+        }
+        let walk = self.fetches.iter().find_map(|(id, fetch)| match fetch {
+            Fetch::Walk { walker: Walker::Mirror, piece, offset, .. } => Some((*id, *piece, *offset)),
+            _ => None,
+        });
+        let Some((id, piece, offset)) = walk else { return };
+        let (peers, rate) = (self.from_peers.rate(now), self.from_mirror.rate(now));
+        let enough = match self.prefer {
+            Prefer::Speed => peers >= SPEED_RATIO * rate && peers > pace::OFFLOAD_RATE,
+            Prefer::Offload => peers > pace::OFFLOAD_RATE,
+        };
+        let holders = self.peers.iter().filter(|peer| peer.is_of_use() && peer.holds(piece)).count();
+        if !enough
+            || holders < HOLDERS
+            || !self.is_open(piece, now)
+            || !self.is_worth_cutting(piece, offset, rate)
+        {
+            return;
+        }
+        self.cancel(id);
+        self.mirror = Mirror::Standby;
+        self.rest = Some(Rest { since: now, rate });
+        // It did not lead nowhere.
+        self.walks_from.1 = self.walks_from.1.saturating_sub(1);
+    }
+
+    /// A walk is cut at the begin of a piece, for what it has of it is lost; or where the rest would take long.
+    fn is_worth_cutting(&self, piece: u32, offset: u64, rate: f64) -> bool {
+        let range = self.geometry().range(piece);
+        let (done, left) = (offset.saturating_sub(range.start), range.end.saturating_sub(offset));
+        #[allow(clippy::cast_precision_loss, reason = "lengths below 2^53")]
+        let slow = left as f64 > rate * 8.0;
+        done * 4 <= range.end - range.start || slow
+    }
+
+    /// Whether the mirror, which rests, is to help again; `None` where it does not rest.
+    pub(super) fn is_rest_over(&self, now: Instant) -> Option<bool> {
+        let rest = self.rest?;
+        if now < rest.since + REST {
+            return Some(false);
+        }
+        let patience = match self.prefer {
+            Prefer::Speed => pace::HEDGE_UNKNOWN,
+            Prefer::Offload => pace::HEDGE_OFFLOAD,
+        };
+        let starved = self.last_byte.is_none_or(|at| now >= at + patience);
+        let starving_apt = now >= self.last_release + pace::APT_PATIENCE;
+        let rate = self.from_peers.rate(now);
+        let slow = match self.prefer {
+            Prefer::Speed => rate < rest.rate,
+            Prefer::Offload => rate < pace::OFFLOAD_RATE && now >= rest.since + pace::HEDGE_OFFLOAD,
+        };
+        Some(starved || starving_apt || slow)
+    }
+
+    /// When to look again whether it is.
+    pub(super) fn rest_looked_at(&self, now: Instant) -> Option<Instant> {
+        self.rest.map(|rest| (rest.since + REST).max(now + pace::JUDGE_AFTER))
+    }
+
+    /// In a crowd lines are shared, and a piece takes as long as it takes: late is what takes twice the time that all
+    /// that is under way needs on average.
+    pub(super) fn usual_time(&self, now: Instant) -> Option<Duration> {
+        let rate = self.from_peers.rate(now);
+        if !self.is_crowd() || rate < 1.0 {
+            return None;
+        }
+        #[allow(clippy::cast_precision_loss, reason = "lengths below 2^53")]
+        let bytes = (self.fetches.len() as u64 * crate::pieces::PIECE_LENGTH) as f64;
+        Some(Duration::from_secs_f64((2.0 * bytes / rate).min(60.0)))
+    }
+}
+
+impl Peer {
+    /// Whether it would answer if it were asked now.
+    pub(super) const fn is_of_use(&self) -> bool {
+        matches!(self.holding, Holding::Pieces { .. }) && self.busy_until.is_none()
+    }
+}

@@ -236,11 +236,17 @@ impl Download {
     }
 
     fn next_assignment(&self, survey: &Survey, now: Instant) -> Option<(SourceId, PieceIndex, Link)> {
-        let mut idle: Vec<&Peer> = self.peers.iter().filter(|peer| self.may_ask(peer)).collect();
+        let mut loads = vec![0; self.peers.len()];
+        for source in self.piece_fetches() {
+            loads.get_mut(source.0 as usize).into_iter().for_each(|load| *load += 1);
+        }
+        let load_of = |peer: &Peer| loads.get(peer.id.0 as usize).copied().unwrap_or(0);
+        let may_ask = |peer: &&Peer| self.may_ask(peer) && load_of(peer) < pace::PER_PEER;
+        let mut idle: Vec<&Peer> = self.peers.iter().filter(may_ask).collect();
         // Fewest requests first, then the fastest: work spreads, and the better half of it goes to the better peer.
         idle.sort_by(|a, b| {
             let rate = |peer: &Peer| peer.standing.rate.unwrap_or(0.0);
-            let load = self.in_flight(a.id).cmp(&self.in_flight(b.id));
+            let load = load_of(a).cmp(&load_of(b));
             load.then_with(|| a.standing.doubtful.cmp(&b.standing.doubtful))
                 .then_with(|| rate(b).total_cmp(&rate(a)))
                 .then_with(|| self.turn(a.id).cmp(&self.turn(b.id)))
@@ -320,10 +326,7 @@ impl Download {
     }
 
     fn may_ask(&self, peer: &Peer) -> bool {
-        peer.is_alive()
-            && peer.busy_until.is_none()
-            && self.claims.supports(peer.id)
-            && self.in_flight(peer.id) < pace::PER_PEER
+        peer.is_alive() && peer.busy_until.is_none() && self.claims.supports(peer.id)
     }
 
     /// Whether the peer holds anything that is missing, or has not said yet.
@@ -348,10 +351,6 @@ impl Download {
             Fetch::Piece { source, .. } | Fetch::Walk { walker: Walker::Peer(source), .. } => Some(*source),
             Fetch::Walk { .. } => None,
         })
-    }
-
-    fn in_flight(&self, source: SourceId) -> usize {
-        self.piece_fetches().filter(|of| *of == source).count()
     }
 }
 

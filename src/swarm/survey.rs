@@ -1,8 +1,10 @@
 //! What is missing and could be fetched now, and which of it a peer is asked for.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::download::{Download, Fetch};
+use super::order::Walker;
 use super::source::{Holding, Mirror, Peer};
 use crate::pieces::{Link, PieceIndex};
 
@@ -43,6 +45,7 @@ impl Survey {
         let geometry = download.geometry();
         let (prefix, proven) = (download.ledger.prefix(), download.ledger.proven_from());
         let crowd = download.is_crowd();
+        let claimed = download.claimed();
         let mut missing = Vec::new();
         let mut unlinked = 0;
         for piece in (0..geometry.pieces()).filter(|piece| !download.ledger.is_linked(*piece)) {
@@ -54,7 +57,7 @@ impl Survey {
             missing.push(Missing {
                 piece,
                 link,
-                fresh: !download.is_claimed(piece),
+                fresh: !claimed.contains(&piece),
                 open: download.is_open(piece, now),
                 near: piece + super::pace::BACKWARD_WINDOW >= proven,
                 holders: u32::try_from(holders).unwrap_or(u32::MAX),
@@ -140,15 +143,20 @@ impl Download {
         z ^ (z >> 27)
     }
 
-    /// Whether somebody is at work on the piece: a peer fetches it, or the walk is in it or just before it.
-    pub(super) fn is_claimed(&self, piece: PieceIndex) -> bool {
-        use super::order::Walker;
-        self.fetches.values().any(|fetch| match fetch {
-            Fetch::Piece { piece: of, .. } => *of == piece,
-            Fetch::Walk { piece: at, walker, .. } => {
-                let ahead = if *walker == Walker::Mirror && self.geometry().pieces() > 1 { 1 } else { 0 };
-                (*at..=*at + ahead).contains(&piece) && self.geometry().pieces() > 1
+    /// The pieces that somebody is at work on: a peer fetches them, or the walk is in them or just before.
+    fn claimed(&self) -> BTreeSet<PieceIndex> {
+        let several = self.geometry().pieces() > 1;
+        let mut claimed = BTreeSet::new();
+        for fetch in self.fetches.values() {
+            match fetch {
+                Fetch::Piece { piece, .. } => _ = claimed.insert(*piece),
+                Fetch::Walk { piece, walker: Walker::Mirror, .. } if several => {
+                    claimed.extend([*piece, piece + 1]);
+                }
+                Fetch::Walk { piece, .. } if several => _ = claimed.insert(*piece),
+                Fetch::Walk { .. } => {}
             }
-        })
+        }
+        claimed
     }
 }

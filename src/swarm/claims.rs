@@ -101,9 +101,12 @@ pub(super) struct Claims {
 impl Claims {
     /// Takes a peer's list; a later one of the same peer replaces the earlier.
     pub(super) fn put(&mut self, source: SourceId, kind: PeerKind, group: Group, list: PieceList) {
-        self.claims.retain(|claim| claim.voice.source() != Some(source));
         let voice = Voice::Peer { source, kind, group };
-        self.claims.push(Claim { voice, list, discarded: false, leads: false });
+        let claim = Claim { voice, list, discarded: false, leads: false };
+        match self.claims.iter_mut().find(|claim| claim.voice.source() == Some(source)) {
+            Some(earlier) => *earlier = claim,
+            None => self.claims.push(claim),
+        }
         self.form_camps();
     }
 
@@ -271,26 +274,67 @@ impl Claims {
 
     fn form_camps(&mut self) {
         let mut camp: Option<PieceList> = None;
-        self.contested.clear();
+        let mut contested = Vec::new();
         self.claims.iter_mut().for_each(|claim| claim.leads = false);
         for rank in Rank::ALL {
-            for claim in self.claims.iter().filter(|claim| !claim.discarded && claim.voice.rank() == rank) {
+            let outvoted = if rank == Rank::Stranger { self.outvoted(camp.as_ref()) } else { Vec::new() };
+            for claim in self.of_rank(rank).filter(|claim| !outvoted.contains(&claim.voice.source())) {
                 match &mut camp {
                     None => camp = Some(claim.list.clone()),
                     Some(camp) if camp.agrees_with(&claim.list) => camp.fill_from(&claim.list),
                     // Who contradicts somebody of a higher rank is not heard at all: its own rank means nothing then.
-                    Some(_) => self.contested.push(rank),
+                    Some(_) => contested.push(rank),
                 }
             }
         }
         for claim in &mut self.claims {
             claim.leads = !claim.discarded && camp.as_ref().is_some_and(|camp| camp.agrees_with(&claim.list));
         }
+        self.contested = contested;
         let outside = self.claims.iter().filter(|claim| !claim.leads);
         self.outsiders = outside.filter_map(|claim| claim.voice.source()).collect();
         self.any_found = self.claims.iter().any(|claim| claim.voice == Voice::Found);
         self.weigh(camp.as_ref().map_or(0, |camp| camp.inner().len()));
         self.camp = camp;
+    }
+
+    fn of_rank(&self, rank: Rank) -> impl Iterator<Item = &Claim> {
+        self.claims.iter().filter(move |claim| !claim.discarded && claim.voice.rank() == rank)
+    }
+
+    /// Strangers who lose where lists part: there the way goes on that the most networks say, or the first one where
+    /// equally many do. Else the first to answer would lead, and a liar has his answer ready.
+    fn outvoted(&self, camp: Option<&PieceList>) -> Vec<Option<SourceId>> {
+        let agrees = |claim: &&Claim| camp.is_none_or(|camp| camp.agrees_with(&claim.list));
+        let mut left: Vec<&Claim> = self.of_rank(Rank::Stranger).filter(agrees).collect();
+        let mut outvoted = Vec::new();
+        for boundary in 0..left.first().map_or(0, |claim| claim.list.inner().len()) {
+            let said = |claim: &Claim| claim.list.inner().get(boundary).copied().flatten();
+            let mut said_here = left.iter().filter_map(|claim| said(claim));
+            let first = said_here.next();
+            if said_here.all(|state| Some(state) == first) {
+                continue;
+            }
+            let mut votes: Vec<(State, BTreeSet<Option<Group>>)> = Vec::new();
+            for (state, network) in
+                left.iter().filter_map(|claim| Some((said(claim)?, claim.voice.network())))
+            {
+                match votes.iter_mut().find(|(of, _)| *of == state) {
+                    Some((_, networks)) => _ = networks.insert(network),
+                    None => votes.push((state, BTreeSet::from([network]))),
+                }
+            }
+            // The last of several is taken: the first in the order in which they came.
+            let most = votes.iter().rev().max_by_key(|(_, networks)| networks.len()).map(|(state, _)| *state);
+            left.retain(|claim| {
+                let stays = said(claim).is_none_or(|state| Some(state) == most);
+                if !stays {
+                    outvoted.push(claim.voice.source());
+                }
+                stays
+            });
+        }
+        outvoted
     }
 
     /// Whom the leading camp's word on each boundary comes from.

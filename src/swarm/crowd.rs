@@ -16,6 +16,9 @@ const BUSY_FOR_GOOD: Duration = Duration::from_secs(30);
 /// So many peers must have what the mirror would send next before it rests: one of them may leave.
 const HOLDERS: usize = 2;
 
+/// Pieces in flight for one object in a crowd.
+const PER_DOWNLOAD_IN_CROWD: usize = 5;
+
 /// The mirror rests where peers deliver so many times what it does: what it would add is not worth its bytes.
 const SPEED_RATIO: f64 = 2.0;
 
@@ -70,7 +73,8 @@ impl Download {
     /// Lets the mirror rest where a crowd does its work: a thousand walks of one mirror give everybody the same first
     /// piece, and little of it.
     pub(super) fn rest_if_possible(&mut self, now: Instant) {
-        if self.mirror != Mirror::Active || !self.is_crowd() {
+        // What apt gets first does not wait.
+        if self.mirror != Mirror::Active || self.released == 0 || !self.is_crowd() {
             return;
         }
         let walk = self.fetches.iter().find_map(|(id, fetch)| match fetch {
@@ -84,10 +88,7 @@ impl Download {
             Prefer::Offload => peers > pace::OFFLOAD_RATE,
         };
         let holders = self.peers.iter().filter(|peer| peer.is_of_use() && peer.holds(piece)).count();
-        if !enough
-            || holders < HOLDERS
-            || !self.is_open(piece, now)
-            || !self.is_worth_cutting(piece, offset, rate)
+        if !enough || holders < HOLDERS || !self.is_open(piece, now) || !self.is_worth_cutting(piece, offset)
         {
             return;
         }
@@ -98,13 +99,11 @@ impl Download {
         self.walks_from.1 = self.walks_from.1.saturating_sub(1);
     }
 
-    /// A walk is cut at the begin of a piece, for what it has of it is lost; or where the rest would take long.
-    fn is_worth_cutting(&self, piece: u32, offset: u64, rate: f64) -> bool {
+    /// A walk is cut at the begin of a piece, for what it has of it is lost.
+    fn is_worth_cutting(&self, piece: u32, offset: u64) -> bool {
         let range = self.geometry().range(piece);
-        let (done, left) = (offset.saturating_sub(range.start), range.end.saturating_sub(offset));
-        #[allow(clippy::cast_precision_loss, reason = "lengths below 2^53")]
-        let slow = left as f64 > rate * 8.0;
-        done * 4 <= range.end - range.start || slow
+        let done = offset.saturating_sub(range.start);
+        done * 4 <= range.end - range.start
     }
 
     /// Whether the mirror, which rests, is to help again; `None` where it does not rest.
@@ -118,13 +117,45 @@ impl Download {
             Prefer::Offload => pace::HEDGE_OFFLOAD,
         };
         let starved = self.last_byte.is_none_or(|at| now >= at + patience);
-        let starving_apt = now >= self.last_release + pace::APT_PATIENCE;
+        let starving_apt = now >= self.last_release.max(rest.since) + pace::APT_PATIENCE;
         let rate = self.from_peers.rate(now);
         let slow = match self.prefer {
             Prefer::Speed => rate < rest.rate,
             Prefer::Offload => rate < pace::OFFLOAD_RATE && now >= rest.since + pace::HEDGE_OFFLOAD,
         };
         Some(starved || starving_apt || slow)
+    }
+
+    /// When apt has waited long enough for what peers send first, if they do not send what it waits for.
+    pub(super) fn apt_waits_until(&self) -> Instant {
+        let front = self.ledger.prefix();
+        let coming = self
+            .fetches
+            .values()
+            .any(|fetch| matches!(fetch, Fetch::Piece { piece, started: true, .. } if *piece == front));
+        let spared = self.released == 0 && !coming;
+        let patience = if spared { pace::HEDGE_OFFLOAD } else { pace::APT_PATIENCE };
+        self.last_release + patience
+    }
+
+    /// In a crowd, whether apt has waited too long for a piece that a peer is at work on: the mirror walks over it.
+    pub(super) fn is_front_overdue(&self, now: Instant) -> bool {
+        self.is_crowd() && now >= self.apt_waits_until()
+    }
+
+    /// Calls the mirror back to where apt waits.
+    pub(super) fn walk_front_if_overdue(&mut self, now: Instant) {
+        let front = self.ledger.prefix();
+        let elsewhere = |fetch: &Fetch| matches!(fetch, Fetch::Walk { piece, .. } if *piece != front);
+        if self.mirror == Mirror::Active && self.is_front_overdue(now) && !self.ledger.is_linked(front) {
+            self.cancel_where(elsewhere);
+        }
+    }
+
+    /// Pieces in flight. In a crowd everybody's line is shared by many: fewer at a time are whole sooner, and can be given
+    /// on sooner.
+    pub(super) fn at_a_time(&self) -> usize {
+        if self.is_crowd() { PER_DOWNLOAD_IN_CROWD } else { pace::PER_DOWNLOAD }
     }
 
     /// When to look again whether it is.

@@ -28,6 +28,7 @@ impl Download {
         }
         self.rest_if_possible(now);
         self.ask_growing_holders(now);
+        self.walk_front_if_overdue(now);
         self.assign_walk(now);
         self.assign_pieces(now);
     }
@@ -121,6 +122,7 @@ impl Download {
             return due_at(self.started + hedge, now);
         };
         let stuck = due_at(last_byte + hedge.max(pace::HEDGE_UNKNOWN), now);
+        let stuck = earlier(stuck, due_at(self.apt_waits_until(), now));
         match self.peers_too_slow(now) {
             Some(true) => Due::Now,
             Some(false) => earlier(stuck, Due::At(now + pace::JUDGE_AFTER)),
@@ -180,6 +182,7 @@ impl Download {
         let first_free = (prefix..pieces).find(|piece| free(*piece));
         let from = match first_free {
             Some(piece) if piece == prefix => piece,
+            Some(_) if self.is_front_overdue(now) => prefix,
             // Beyond the front the start is only somebody's word: good enough where that word is trusted.
             Some(piece) if self.is_open(piece, now) && self.claims.state(piece).is_some() => piece,
             // The front itself is being fetched: walk over it only when that takes too long.
@@ -221,7 +224,7 @@ impl Download {
     }
 
     fn assign_pieces(&mut self, now: Instant) {
-        let mut room = pace::PER_DOWNLOAD.saturating_sub(self.piece_fetches().count());
+        let mut room = self.at_a_time().saturating_sub(self.piece_fetches().count());
         if room == 0 {
             return;
         }

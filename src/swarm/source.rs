@@ -10,7 +10,7 @@ use crate::pieces::PieceSet;
 pub struct SourceId(pub(super) u32);
 
 /// The network a peer stands in: an IPv4 /24 or an IPv6 /48. Two peers of one group count as one witness.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group([u8; 7]);
 
 impl Group {

@@ -11,6 +11,7 @@ mod reader;
 mod seeding;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -152,6 +153,8 @@ struct Context {
     metrics: Metrics,
     queue: Arc<Queue>,
     prefer: Prefer,
+    /// What distinguishes our choice among equals from that of others.
+    seed: u64,
     borders: Borders,
     look_ups: Arc<LookUps>,
     scores: Mutex<Scoreboard<SocketAddr>>,
@@ -182,6 +185,8 @@ impl Downloads {
             metrics,
             queue: Arc::new(Queue::new(config.max_pieces)),
             prefer: config.prefer,
+            // Every `RandomState` has keys of its own: random enough for a choice among equals.
+            seed: RandomState::new().build_hasher().finish(),
             borders: Borders { own: config.own_addresses, allow_private: config.allow_private_peers },
             look_ups: Arc::new(LookUps::new()),
             scores: Mutex::default(),

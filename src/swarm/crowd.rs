@@ -6,6 +6,7 @@ use super::download::{Download, Fetch, Prefer};
 use super::order::{FetchId, Walker};
 use super::pace;
 use super::source::{Holding, Mirror, Peer};
+use crate::pieces::PieceIndex;
 
 /// A busy peer is asked again after this time: a piece at a usual uplink takes about as long.
 const BUSY: Duration = Duration::from_secs(2);
@@ -22,6 +23,14 @@ const PER_DOWNLOAD_IN_CROWD: usize = 5;
 /// The mirror rests where peers deliver so many times what it does: what it would add is not worth its bytes.
 const SPEED_RATIO: f64 = 2.0;
 
+/// A mirror that gives less than this, in bytes a second, is crowded out: whoever walks it keeps it from those who are
+/// ahead, and on whom the crowd waits.
+const CROWDED_OUT: f64 = 1e6;
+
+/// Who gets nothing from anybody waits so long for those who are ahead, and up to twice that: not all are to come back to
+/// the mirror at once.
+const PATIENCE: Duration = Duration::from_secs(4);
+
 /// The least time that the mirror rests, and between two rests.
 const REST: Duration = Duration::from_secs(2);
 
@@ -34,6 +43,8 @@ pub(super) struct Rest {
     since: Instant,
     /// What it gave, in bytes a second.
     rate: f64,
+    /// Peers had what it would have sent; else it rests for the sake of those who go on.
+    served: bool,
 }
 
 impl Download {
@@ -84,23 +95,41 @@ impl Download {
         let Some((id, piece, offset)) = walk else { return };
         let (peers, rate) = (self.from_peers.rate(now), self.from_mirror.rate(now));
         let enough = match self.prefer {
-            Prefer::Speed => peers >= SPEED_RATIO * rate && peers > pace::OFFLOAD_RATE,
+            Prefer::Speed => {
+                rate < CROWDED_OUT || (peers >= SPEED_RATIO * rate && peers > pace::OFFLOAD_RATE)
+            }
             Prefer::Offload => peers > pace::OFFLOAD_RATE,
         };
         let holders = self.peers.iter().filter(|peer| peer.is_of_use() && peer.holds(piece)).count();
-        if !enough || holders < HOLDERS || !self.is_open(piece, now) || !self.is_worth_cutting(piece, offset)
-        {
+        let ahead = holders >= HOLDERS && self.is_open(piece, now);
+        let served = enough && ahead;
+        let early = self.is_early(piece, offset);
+        // What a walk has of a piece is lost with it. Where the mirror is crowded out, the rest would take longer.
+        let cut = served && (early || rate < CROWDED_OUT);
+        let rests = cut || (early && self.draws_rest(piece, rate));
+        if !rests {
             return;
         }
         self.cancel(id);
         self.mirror = Mirror::Standby;
-        self.rest = Some(Rest { since: now, rate });
+        self.rest = Some(Rest { since: now, rate, served });
         // It did not lead nowhere.
         self.walks_from.1 = self.walks_from.1.saturating_sub(1);
     }
 
-    /// A walk is cut at the begin of a piece, for what it has of it is lost.
-    fn is_worth_cutting(&self, piece: u32, offset: u64) -> bool {
+    /// Where all walk side by side, none is ahead of the others and nobody has anything to give. So for each piece a lot
+    /// is drawn: as many go on as the mirror serves well, the others wait for those.
+    fn draws_rest(&mut self, piece: PieceIndex, rate: f64) -> bool {
+        if rate >= CROWDED_OUT || self.drawn_for >= piece {
+            return false;
+        }
+        self.drawn_for = piece;
+        #[allow(clippy::cast_precision_loss, reason = "a part of two to the sixteenth")]
+        let lot = (self.shuffled(piece) % 65_536) as f64 / 65_536.0;
+        lot >= rate / CROWDED_OUT
+    }
+
+    fn is_early(&self, piece: u32, offset: u64) -> bool {
         let range = self.geometry().range(piece);
         let done = offset.saturating_sub(range.start);
         done * 4 <= range.end - range.start
@@ -112,10 +141,8 @@ impl Download {
         if now < rest.since + REST {
             return Some(false);
         }
-        let patience = match self.prefer {
-            Prefer::Speed => pace::HEDGE_UNKNOWN,
-            Prefer::Offload => pace::HEDGE_OFFLOAD,
-        };
+        #[allow(clippy::cast_precision_loss, reason = "a part of two to the eighth")]
+        let patience = PATIENCE.mul_f64(1.0 + (self.seed % 256) as f64 / 256.0);
         let starved = self.last_byte.is_none_or(|at| now >= at + patience);
         let starving_apt = now >= self.last_release.max(rest.since) + pace::APT_PATIENCE;
         let rate = self.from_peers.rate(now);
@@ -123,7 +150,7 @@ impl Download {
             Prefer::Speed => rate < rest.rate,
             Prefer::Offload => rate < pace::OFFLOAD_RATE && now >= rest.since + pace::HEDGE_OFFLOAD,
         };
-        Some(starved || starving_apt || slow)
+        Some(starving_apt || (rest.served && (starved || slow)))
     }
 
     /// When apt has waited long enough for what peers send first, if they do not send what it waits for.

@@ -105,6 +105,8 @@ pub struct Download {
     pub(super) rest: Option<Rest>,
     /// Makes this node's choice among equals another than that of others.
     pub(super) seed: u64,
+    /// The last piece that a lot was drawn for, whether the mirror rests.
+    pub(super) drawn_for: PieceIndex,
     outcome: Outcome,
 }
 
@@ -139,6 +141,7 @@ impl Download {
             from_mirror: Meter::new(now),
             rest: None,
             seed: 0,
+            drawn_for: 0,
             outcome: Outcome::Running,
         };
         if geometry.length() == 0 {

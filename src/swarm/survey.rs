@@ -137,7 +137,7 @@ impl Download {
     }
 
     /// A number for each piece that is another for each node (SplitMix64).
-    fn shuffled(&self, piece: PieceIndex) -> u64 {
+    pub(super) fn shuffled(&self, piece: PieceIndex) -> u64 {
         let mut z = self.seed.wrapping_add(u64::from(piece + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z ^ (z >> 27)

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod crowds;
+mod few;
 mod net;
 mod node;
 mod object;

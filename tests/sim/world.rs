@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) mirror: Option<f64>,
     pub(crate) up: f64,
     pub(crate) down: f64,
+    /// Bodies that a node sends at a time; beyond, it is busy.
+    pub(crate) slots: usize,
     /// Parts of the nodes that lie, and that leave as soon as they have the object.
     pub(crate) liars: f64,
     pub(crate) leavers: f64,
@@ -51,6 +53,7 @@ impl Plan {
             mirror: Some(1000.0 * MBIT),
             up: 20.0 * MBIT,
             down: 100.0 * MBIT,
+            slots: 4,
             liars: 0.0,
             leavers: 0.0,
             neighbours: None,
@@ -59,9 +62,6 @@ impl Plan {
         }
     }
 }
-
-/// Bodies that a node sends at a time; beyond, it is busy.
-const UPLOADS: usize = 20;
 
 /// What a look-up tells, and how many strangers a download has at a time, and of one network.
 const TOLD: usize = 32;
@@ -259,9 +259,7 @@ impl World {
         if self.plan.mirror.is_some() {
             download.add_mirror(None);
         }
-        if self.plan.neighbours.is_none() {
-            download.expect_findings(self.now + Duration::from_secs(10));
-        }
+        download.expect_findings(self.now + Duration::from_secs(10));
         self.nodes[host].machine = Some(download);
         let looks = if self.plan.neighbours.is_some() {
             self.announced.push(host);
@@ -361,7 +359,7 @@ impl World {
                 let range = self.object.geometry.range(piece);
                 let here = self.nodes[other].is_here(self.now);
                 let held = here && self.nodes[other].holds(piece);
-                let busy = self.nodes[other].uploads >= UPLOADS;
+                let busy = self.nodes[other].uploads >= self.plan.slots;
                 if !held || busy {
                     self.refuse(host, fetch, here, busy);
                     return Some(host);

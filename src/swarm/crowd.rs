@@ -31,6 +31,12 @@ const CROWDED_OUT: f64 = 1e6;
 /// the mirror at once.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// So many rests in a row may be in vain: what a crowd is about to have, it often has a little later.
+const IN_VAIN: u32 = 3;
+
+/// After that the mirror does not rest for this time, and twice as long after each further one.
+const AFTER_VAIN: Duration = Duration::from_secs(8);
+
 /// The least time that the mirror rests, and between two rests.
 const REST: Duration = Duration::from_secs(2);
 
@@ -45,6 +51,17 @@ pub(super) struct Rest {
     rate: f64,
     /// Peers had what it would have sent; else it rests for the sake of those who go on.
     served: bool,
+    /// What peers had delivered when it began.
+    bytes: u64,
+}
+
+/// What came of letting the mirror rest.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rests {
+    /// So many in a row were in vain.
+    vain: u32,
+    /// When it may rest again at the earliest.
+    not_before: Option<Instant>,
 }
 
 impl Download {
@@ -85,7 +102,8 @@ impl Download {
     /// piece, and little of it.
     pub(super) fn rest_if_possible(&mut self, now: Instant) {
         // What apt gets first does not wait.
-        if self.mirror != Mirror::Active || self.released == 0 || !self.is_crowd() {
+        let tired = self.rests.not_before.is_some_and(|at| now < at);
+        if self.mirror != Mirror::Active || self.released == 0 || tired || !self.is_crowd() {
             return;
         }
         let walk = self.fetches.iter().find_map(|(id, fetch)| match fetch {
@@ -112,7 +130,7 @@ impl Download {
         }
         self.cancel(id);
         self.mirror = Mirror::Standby;
-        self.rest = Some(Rest { since: now, rate, served });
+        self.rest = Some(Rest { since: now, rate, served, bytes: self.peer_bytes });
         // It did not lead nowhere.
         self.walks_from.1 = self.walks_from.1.saturating_sub(1);
     }
@@ -120,7 +138,7 @@ impl Download {
     /// Where all walk side by side, none is ahead of the others and nobody has anything to give. So for each piece a lot
     /// is drawn: as many go on as the mirror serves well, the others wait for those.
     fn draws_rest(&mut self, piece: PieceIndex, rate: f64) -> bool {
-        if rate >= CROWDED_OUT || self.drawn_for >= piece {
+        if rate >= CROWDED_OUT || self.rests.vain >= IN_VAIN || self.drawn_for >= piece {
             return false;
         }
         self.drawn_for = piece;
@@ -183,6 +201,19 @@ impl Download {
     /// on sooner.
     pub(super) fn at_a_time(&self) -> usize {
         if self.is_crowd() { PER_DOWNLOAD_IN_CROWD } else { pace::PER_DOWNLOAD }
+    }
+
+    /// The mirror helps again. Where peers did not give what it had given, it is not to rest again soon: nobody may be
+    /// later for a crowd than without one.
+    pub(super) fn end_rest(&mut self, now: Instant) -> bool {
+        let Some(rest) = self.rest.take() else { return false };
+        #[allow(clippy::cast_precision_loss, reason = "lengths below 2^53")]
+        let came = self.peer_bytes.saturating_sub(rest.bytes) as f64;
+        let in_vain = came < rest.rate * now.duration_since(rest.since).as_secs_f64();
+        self.rests.vain = if in_vain { self.rests.vain.saturating_add(1) } else { 0 };
+        let too_many = self.rests.vain.checked_sub(IN_VAIN);
+        self.rests.not_before = too_many.map(|more| now + AFTER_VAIN * (1 << more.min(4)));
+        true
     }
 
     /// When to look again whether it is.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::claims::{Claims, Trust};
-use super::crowd::Rest;
+use super::crowd::{Rest, Rests};
 use super::fault::PeerFault;
 use super::meter::Meter;
 use super::order::{Fact, FetchId, Order, Outcome, Walker};
@@ -103,6 +103,7 @@ pub struct Download {
     pub(super) from_mirror: Meter,
     /// The mirror has helped and rests.
     pub(super) rest: Option<Rest>,
+    pub(super) rests: Rests,
     /// Makes this node's choice among equals another than that of others.
     pub(super) seed: u64,
     /// The last piece that a lot was drawn for, whether the mirror rests.
@@ -140,6 +141,7 @@ impl Download {
             from_peers: Meter::new(now),
             from_mirror: Meter::new(now),
             rest: None,
+            rests: Rests::default(),
             seed: 0,
             drawn_for: 0,
             outcome: Outcome::Running,

@@ -21,7 +21,7 @@ impl Download {
     pub(super) fn schedule(&mut self, now: Instant) {
         if self.mirror == Mirror::Standby && self.mirror_due(now) == Due::Now {
             self.mirror = Mirror::Active;
-            if self.rest.take().is_none() {
+            if !self.end_rest(now) {
                 self.note(Fact::MirrorJoined);
                 self.note_late_peers(now);
             }

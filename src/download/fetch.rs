@@ -42,6 +42,8 @@ pub(super) enum Event {
     Unlinked(FetchId, End),
     /// The peer does not hold it.
     NotHeld(FetchId),
+    /// The peer cannot send it now.
+    Busy(FetchId),
     /// A peer failed.
     PeerFailed(FetchId, PeerFault, String),
     /// A walk came to the end of a piece.
@@ -156,6 +158,7 @@ impl PieceFetch {
             Ok(timing) => Event::Linked { fetch, piece: self.piece, timing },
             Err(Stopped::Led(end)) => Event::Unlinked(fetch, end),
             Err(Stopped::Peer(PeerError::NotHeld)) => Event::NotHeld(fetch),
+            Err(Stopped::Peer(PeerError::Busy)) => Event::Busy(fetch),
             Err(Stopped::Peer(PeerError::Fault { fault, .. })) if delay.excuses(fault) => {
                 Event::NotHeld(fetch)
             }
@@ -270,7 +273,7 @@ impl Stream {
             Self::Mirror(body) => body.next().await.map_err(|error| (PeerFault::Short, error.to_string())),
             Self::Peer(body) => body.next().await.map_err(|error| match error {
                 PeerError::Fault { fault, detail } => (fault, detail),
-                PeerError::NotHeld => (PeerFault::Short, error.to_string()),
+                PeerError::NotHeld | PeerError::Busy => (PeerFault::Short, error.to_string()),
             }),
         }
     }

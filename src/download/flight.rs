@@ -105,7 +105,7 @@ impl Flight {
         let now = clock::now();
         let Want { id, .. } = shared.want;
         let geometry = canvas.geometry();
-        let mut machine = Download::new(id, geometry, context.prefer, now);
+        let mut machine = Download::new(id, geometry, context.prefer, now).seeded(context.seed);
         if let Some(target) = &shared.want.mirror {
             machine.add_mirror(context.mirror_rate(target));
         }
@@ -478,6 +478,7 @@ impl Flight {
                     match client.open(peer, id, range, geometry.length()).await {
                         Ok(body) => walk.run(Stream::Peer(Box::new(body))).await,
                         Err(PeerError::NotHeld) => drop(events.send(Event::NotHeld(fetch)).await),
+                        Err(PeerError::Busy) => drop(events.send(Event::Busy(fetch)).await),
                         Err(PeerError::Fault { fault, detail: why }) => {
                             drop(events.send(Event::WalkFailed { fetch, fault, why }).await);
                         }
@@ -520,6 +521,12 @@ impl Flight {
             Event::NotHeld(fetch) => {
                 self.running.remove(&fetch);
                 self.machine.handle_piece_not_held(fetch);
+            }
+            Event::Busy(fetch) => {
+                let source = self.running.remove(&fetch).and_then(|running| running.source);
+                let peer = source.and_then(|source| self.address(source));
+                debug!(object = %self.shared.want.id, ?peer, "a peer is busy");
+                self.machine.handle_busy(fetch, now);
             }
             Event::PeerFailed(fetch, fault, detail) => {
                 let source = self.running.remove(&fetch).and_then(|running| running.source);
@@ -591,6 +598,8 @@ impl Flight {
             Ok(ListAnswer::NoNews) => self.machine.handle_no_news(source),
             Ok(ListAnswer::None) => self.machine.handle_no_list(source, now),
             Err(PeerError::NotHeld) => self.machine.handle_not_held(source),
+            // The client says so of bytes only; a list takes no place.
+            Err(PeerError::Busy) => self.machine.handle_list_failure(source, PeerFault::ServerError),
             Err(PeerError::Fault { fault, detail }) => {
                 let peer = self.address(source);
                 debug!(object = %self.shared.want.id, ?peer, %fault, detail, "a peer's piece list could not be had");

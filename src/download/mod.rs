@@ -11,6 +11,7 @@ mod reader;
 mod seeding;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -160,6 +161,8 @@ struct Context {
     queue: Arc<Queue>,
     throttle: Throttle,
     prefer: Prefer,
+    /// What distinguishes our choice among equals from that of others.
+    seed: u64,
     borders: Borders,
     look_ups: Arc<LookUps>,
     scores: Mutex<Scoreboard<SocketAddr>>,
@@ -191,6 +194,8 @@ impl Downloads {
             queue: Arc::new(Queue::new(places(config.max_pieces, config.max_rate))),
             throttle: Throttle::new(config.max_rate),
             prefer: config.prefer,
+            // Every `RandomState` has keys of its own: random enough for a choice among equals.
+            seed: RandomState::new().build_hasher().finish(),
             borders: Borders { own: config.own_addresses, allow_private: config.allow_private_peers },
             look_ups: Arc::new(LookUps::new()),
             scores: Mutex::default(),

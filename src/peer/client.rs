@@ -50,6 +50,9 @@ pub enum PeerError {
     /// It does not hold what was asked for.
     #[error("the peer does not hold it")]
     NotHeld,
+    /// It cannot send any more now, and may a little later. No fault.
+    #[error("the peer is busy")]
+    Busy,
     /// It did something wrong.
     #[error("{fault}: {detail}")]
     Fault {
@@ -200,7 +203,7 @@ impl PeerClient {
     /// Asks for `range` of the object that is `length` bytes long.
     ///
     /// # Errors
-    /// [`PeerError::NotHeld`] where the peer says so, else a fault.
+    /// [`PeerError::NotHeld`] or [`PeerError::Busy`] where the peer says so, else a fault.
     pub async fn open(
         &self,
         peer: SocketAddr,
@@ -236,7 +239,8 @@ impl PeerClient {
             StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::GONE => {
                 Err(PeerError::NotHeld)
             }
-            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Err(PeerError::Busy),
+            status if status.is_server_error() => {
                 Err(PeerError::new(PeerFault::ServerError, status.to_string()))
             }
             status => {

@@ -8,17 +8,18 @@ use super::PieceIndex;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PieceSet {
     held: Vec<bool>,
+    missing: PieceIndex,
 }
 
 impl PieceSet {
     /// No piece of `count`.
     pub fn none(count: PieceIndex) -> Self {
-        Self { held: vec![false; count as usize] }
+        Self { held: vec![false; count as usize], missing: count }
     }
 
     /// Every piece of `count`.
     pub fn all(count: PieceIndex) -> Self {
-        Self { held: vec![true; count as usize] }
+        Self { held: vec![true; count as usize], missing: 0 }
     }
 
     /// The pieces of `count` that the ranges name; numbers beyond are left out.
@@ -38,8 +39,9 @@ impl PieceSet {
 
     /// Adds a piece; one beyond the count is left out.
     pub fn insert(&mut self, index: PieceIndex) {
-        if let Some(held) = self.held.get_mut(index as usize) {
+        if let Some(held) = self.held.get_mut(index as usize).filter(|held| !**held) {
             *held = true;
+            self.missing -= 1;
         }
     }
 
@@ -66,8 +68,8 @@ impl PieceSet {
     }
 
     /// Whether no piece is missing.
-    pub fn is_all(&self) -> bool {
-        self.held.iter().all(|held| *held)
+    pub const fn is_all(&self) -> bool {
+        self.missing == 0
     }
 
     /// The maximal runs of pieces, ascending.

@@ -1,5 +1,7 @@
 //! Piece-hash lists as claims: who says what, who agrees, and how far that is to be trusted.
 
+use std::collections::BTreeSet;
+
 use super::source::{Group, PeerKind, SourceId};
 use crate::pieces::{End, Link, PieceIndex, PieceList, State};
 
@@ -72,6 +74,8 @@ struct Claim {
     voice: Voice,
     list: PieceList,
     discarded: bool,
+    /// Whether it is of the leading camp; [`Claims::form_camps`] says so.
+    leads: bool,
 }
 
 /// All the lists of one download.
@@ -86,14 +90,23 @@ pub(super) struct Claims {
     camp: Option<PieceList>,
     /// Ranks that contradict the leading camp.
     contested: Vec<Rank>,
+    /// How far the camp's word on each inner boundary is to be trusted: asked for at every turn, with hundreds of lists.
+    trust: Vec<Trust>,
+    /// Peers whose list is none of the camp's.
+    outsiders: BTreeSet<SourceId>,
+    /// Whether there is a list that nobody answers for.
+    any_found: bool,
 }
 
 impl Claims {
     /// Takes a peer's list; a later one of the same peer replaces the earlier.
     pub(super) fn put(&mut self, source: SourceId, kind: PeerKind, group: Group, list: PieceList) {
-        self.claims.retain(|claim| claim.voice.source() != Some(source));
         let voice = Voice::Peer { source, kind, group };
-        self.claims.push(Claim { voice, list, discarded: false });
+        let claim = Claim { voice, list, discarded: false, leads: false };
+        match self.claims.iter_mut().find(|claim| claim.voice.source() == Some(source)) {
+            Some(earlier) => *earlier = claim,
+            None => self.claims.push(claim),
+        }
         self.form_camps();
     }
 
@@ -104,7 +117,7 @@ impl Claims {
         if alike.clone().count() >= FOUND_LISTS || alike.any(|claim| claim.list == list) {
             return false;
         }
-        self.claims.push(Claim { voice, list, discarded: false });
+        self.claims.push(Claim { voice, list, discarded: false, leads: false });
         self.form_camps();
         true
     }
@@ -166,27 +179,15 @@ impl Claims {
 
     /// Whether the source's list is one of the leading camp, or it has given none.
     pub(super) fn supports(&self, source: SourceId) -> bool {
-        let is_its = |claim: &&Claim| claim.voice.source() == Some(source);
-        !self.claims.iter().any(|claim| is_its(&claim)) || self.in_camp().any(|claim| is_its(&claim))
+        !self.outsiders.contains(&source)
     }
 
     /// How far the leading camp's word on a boundary is to be trusted.
     pub(super) fn trust(&self, boundary: PieceIndex) -> Trust {
-        if boundary == 0 {
-            return Trust::Open;
+        match (boundary as usize).checked_sub(1) {
+            None => Trust::Open,
+            Some(inner) => self.trust.get(inner).copied().unwrap_or(Trust::Lone),
         }
-        let mut first_network = None;
-        for claim in self.speaking_of(boundary).filter(|claim| claim.voice != Voice::Found) {
-            let (rank, network) = (claim.voice.rank(), claim.voice.network());
-            let vouches = matches!(rank, Rank::Publisher | Rank::Neighbour);
-            if (vouches && !self.contested.contains(&rank))
-                || first_network.is_some_and(|first| first != network)
-            {
-                return Trust::Open;
-            }
-            first_network = Some(network);
-        }
-        Trust::Lone
     }
 
     /// Which of the boundaries 0 to `count` are beyond doubt enough to be passed on: said by a publisher whom no other
@@ -216,6 +217,7 @@ impl Claims {
     pub(super) fn is_found_only(&self, boundary: PieceIndex) -> bool {
         let mut said = false;
         boundary > 0
+            && self.any_found
             && self.speaking_of(boundary).all(|claim| {
                 said = true;
                 claim.voice == Voice::Found
@@ -256,10 +258,7 @@ impl Claims {
     }
 
     fn in_camp(&self) -> impl Iterator<Item = &Claim> {
-        let camp = self.camp.as_ref();
-        self.claims
-            .iter()
-            .filter(move |claim| !claim.discarded && camp.is_some_and(|camp| camp.agrees_with(&claim.list)))
+        self.claims.iter().filter(|claim| claim.leads)
     }
 
     fn speaking_of(&self, boundary: PieceIndex) -> impl Iterator<Item = &Claim> {
@@ -267,24 +266,92 @@ impl Claims {
     }
 
     fn discard_in_camp(&mut self, which: impl Fn(Voice) -> bool) {
-        let Some(camp) = self.camp.take() else { return };
         for claim in &mut self.claims {
-            claim.discarded |= which(claim.voice) && camp.agrees_with(&claim.list);
+            claim.discarded |= claim.leads && which(claim.voice);
         }
         self.form_camps();
     }
 
     fn form_camps(&mut self) {
-        self.camp = None;
-        self.contested.clear();
+        let mut camp: Option<PieceList> = None;
+        let mut contested = Vec::new();
+        self.claims.iter_mut().for_each(|claim| claim.leads = false);
         for rank in Rank::ALL {
-            for claim in self.claims.iter().filter(|claim| !claim.discarded && claim.voice.rank() == rank) {
-                match &mut self.camp {
-                    None => self.camp = Some(claim.list.clone()),
+            let outvoted = if rank == Rank::Stranger { self.outvoted(camp.as_ref()) } else { Vec::new() };
+            for claim in self.of_rank(rank).filter(|claim| !outvoted.contains(&claim.voice.source())) {
+                match &mut camp {
+                    None => camp = Some(claim.list.clone()),
                     Some(camp) if camp.agrees_with(&claim.list) => camp.fill_from(&claim.list),
                     // Who contradicts somebody of a higher rank is not heard at all: its own rank means nothing then.
-                    Some(_) => self.contested.push(rank),
+                    Some(_) => contested.push(rank),
                 }
+            }
+        }
+        for claim in &mut self.claims {
+            claim.leads = !claim.discarded && camp.as_ref().is_some_and(|camp| camp.agrees_with(&claim.list));
+        }
+        self.contested = contested;
+        let outside = self.claims.iter().filter(|claim| !claim.leads);
+        self.outsiders = outside.filter_map(|claim| claim.voice.source()).collect();
+        self.any_found = self.claims.iter().any(|claim| claim.voice == Voice::Found);
+        self.weigh(camp.as_ref().map_or(0, |camp| camp.inner().len()));
+        self.camp = camp;
+    }
+
+    fn of_rank(&self, rank: Rank) -> impl Iterator<Item = &Claim> {
+        self.claims.iter().filter(move |claim| !claim.discarded && claim.voice.rank() == rank)
+    }
+
+    /// Strangers who lose where lists part: there the way goes on that the most networks say, or the first one where
+    /// equally many do. Else the first to answer would lead, and a liar has his answer ready.
+    fn outvoted(&self, camp: Option<&PieceList>) -> Vec<Option<SourceId>> {
+        let agrees = |claim: &&Claim| camp.is_none_or(|camp| camp.agrees_with(&claim.list));
+        let mut left: Vec<&Claim> = self.of_rank(Rank::Stranger).filter(agrees).collect();
+        let mut outvoted = Vec::new();
+        for boundary in 0..left.first().map_or(0, |claim| claim.list.inner().len()) {
+            let said = |claim: &Claim| claim.list.inner().get(boundary).copied().flatten();
+            let mut said_here = left.iter().filter_map(|claim| said(claim));
+            let first = said_here.next();
+            if said_here.all(|state| Some(state) == first) {
+                continue;
+            }
+            let mut votes: Vec<(State, BTreeSet<Option<Group>>)> = Vec::new();
+            for (state, network) in
+                left.iter().filter_map(|claim| Some((said(claim)?, claim.voice.network())))
+            {
+                match votes.iter_mut().find(|(of, _)| *of == state) {
+                    Some((_, networks)) => _ = networks.insert(network),
+                    None => votes.push((state, BTreeSet::from([network]))),
+                }
+            }
+            // The last of several is taken: the first in the order in which they came.
+            let most = votes.iter().rev().max_by_key(|(_, networks)| networks.len()).map(|(state, _)| *state);
+            left.retain(|claim| {
+                let stays = said(claim).is_none_or(|state| Some(state) == most);
+                if !stays {
+                    outvoted.push(claim.voice.source());
+                }
+                stays
+            });
+        }
+        outvoted
+    }
+
+    /// Whom the leading camp's word on each boundary comes from.
+    fn weigh(&mut self, boundaries: usize) {
+        self.trust.clear();
+        self.trust.resize(boundaries, Trust::Lone);
+        let mut first_networks: Vec<Option<Group>> = vec![None; boundaries];
+        for claim in self.claims.iter().filter(|claim| claim.leads && claim.voice != Voice::Found) {
+            let (rank, network) = (claim.voice.rank(), claim.voice.network());
+            let vouches =
+                matches!(rank, Rank::Publisher | Rank::Neighbour) && !self.contested.contains(&rank);
+            let words = claim.list.inner().iter().zip(&mut self.trust).zip(&mut first_networks);
+            for ((_, trust), first) in words.filter(|((state, _), _)| state.is_some()) {
+                if vouches || (first.is_some() && *first != network) {
+                    *trust = Trust::Open;
+                }
+                *first = first.or(network);
             }
         }
     }

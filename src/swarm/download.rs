@@ -9,7 +9,9 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::claims::{Claims, Trust};
+use super::crowd::{Rest, Rests};
 use super::fault::PeerFault;
+use super::meter::Meter;
 use super::order::{Fact, FetchId, Order, Outcome, Walker};
 use super::pace;
 use super::source::{Group, Holding, Mirror, Peer, PeerKind, SourceId, Standing};
@@ -83,6 +85,8 @@ pub struct Download {
     pub(super) last_byte: Option<Instant>,
     /// When our own limit on downloads last kept bytes waiting that peers had sent.
     pub(super) held_back: Option<Instant>,
+    /// And bytes of the mirror.
+    pub(super) mirror_held_back: Option<Instant>,
     /// Bytes that peers delivered, for their rate.
     pub(super) peer_bytes: u64,
     pub(super) last_release: Instant,
@@ -100,6 +104,16 @@ pub struct Download {
     pub(super) revision: u64,
     /// Pieces that an earlier download has left, and that were not given up since.
     pub(super) resumed: PieceSet,
+    /// What came lately.
+    pub(super) from_peers: Meter,
+    pub(super) from_mirror: Meter,
+    /// The mirror has helped and rests.
+    pub(super) rest: Option<Rest>,
+    pub(super) rests: Rests,
+    /// Makes this node's choice among equals another than that of others.
+    pub(super) seed: u64,
+    /// The last piece that a lot was drawn for, whether the mirror rests.
+    pub(super) drawn_for: PieceIndex,
     outcome: Outcome,
 }
 
@@ -122,6 +136,7 @@ impl Download {
             started: now,
             last_byte: None,
             held_back: None,
+            mirror_held_back: None,
             peer_bytes: 0,
             last_release: now,
             released: 0,
@@ -132,6 +147,12 @@ impl Download {
             findings_until: None,
             revision: 0,
             resumed: PieceSet::none(geometry.pieces()),
+            from_peers: Meter::new(now),
+            from_mirror: Meter::new(now),
+            rest: None,
+            rests: Rests::default(),
+            seed: 0,
+            drawn_for: 0,
             outcome: Outcome::Running,
         };
         if geometry.length() == 0 {
@@ -139,6 +160,14 @@ impl Download {
             download.ledger.link(0, Link { start: State::INITIAL, end: End::Digest(digest) });
         }
         download
+    }
+
+    /// Lets what is chosen among equals follow from `seed`, a random number: nodes that choose differently have
+    /// something to give to each other.
+    #[must_use]
+    pub const fn seeded(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
     }
 
     /// The mirror can be asked; `rate` is its usual throughput in bytes a second.
@@ -233,6 +262,7 @@ impl Download {
         let asked = match self.fetches.get_mut(&fetch) {
             Some(Fetch::Walk { offset: at, progress, .. }) => {
                 (*at, *progress) = (offset, now);
+                self.from_mirror.add(bytes, now);
                 None
             }
             Some(Fetch::Piece { progress, started, source, piece, .. }) => {
@@ -248,8 +278,10 @@ impl Download {
         self.last_byte = Some(now);
         if let Some((source, _)) = asked {
             self.peer_bytes += bytes;
+            self.from_peers.add(bytes, now);
             if let Some(peer) = self.peers.get_mut(source.0 as usize) {
                 peer.delivered |= bytes > 0;
+                peer.busy_since = peer.busy_since.filter(|_| bytes == 0);
             }
         }
     }
@@ -267,8 +299,9 @@ impl Download {
             Some(Fetch::Piece { held, .. }) => (*held, self.held_back) = (true, Some(now)),
             Some(Fetch::Walk { walker, progress, .. }) => {
                 *progress = now;
-                if matches!(walker, Walker::Peer(_)) {
-                    self.held_back = Some(now);
+                match walker {
+                    Walker::Peer(_) => self.held_back = Some(now),
+                    Walker::Mirror => self.mirror_held_back = Some(now),
                 }
             }
             None => {}
@@ -412,6 +445,7 @@ impl Download {
             return;
         }
         self.expire(now);
+        self.end_busy(now);
         self.schedule(now);
         while self.is_hopeless() && self.is_blocked_by_list() {
             self.discard_camp();
@@ -433,6 +467,7 @@ impl Download {
         let asked = |peer: &Peer| matches!(peer.holding, Holding::Asked { .. });
         let growing = |peer: &Peer| matches!(&peer.holding, Holding::Pieces { have, .. } if !have.is_all());
         self.fetches.is_empty()
+            && !self.is_somebody_busy()
             && self.is_without_mirror()
             && !self.peers.iter().any(|peer| asked(peer) || growing(peer))
     }

@@ -2,10 +2,12 @@
 
 pub mod announce;
 mod claims;
+mod crowd;
 mod download;
 mod fault;
 mod found;
 mod judge;
+mod meter;
 mod order;
 mod pace;
 mod patience;
@@ -16,6 +18,7 @@ mod seed;
 mod slots;
 mod source;
 mod standing;
+mod survey;
 
 pub use download::{Download, Prefer};
 pub use fault::PeerFault;

@@ -6,6 +6,7 @@ use super::download::{Download, Fetch, Prefer};
 use super::order::{Fact, Outcome, Walker};
 use super::pace;
 use super::source::{Holding, Mirror, Peer, PeerKind, SourceId};
+use super::survey::Survey;
 use crate::pieces::{End, Link, PIECE_LENGTH, PieceIndex};
 
 /// When the mirror is to help.
@@ -20,10 +21,14 @@ impl Download {
     pub(super) fn schedule(&mut self, now: Instant) {
         if self.mirror == Mirror::Standby && self.mirror_due(now) == Due::Now {
             self.mirror = Mirror::Active;
-            self.note(Fact::MirrorJoined);
-            self.note_late_peers(now);
+            if !self.end_rest(now) {
+                self.note(Fact::MirrorJoined);
+                self.note_late_peers(now);
+            }
         }
+        self.rest_if_possible(now);
         self.ask_growing_holders(now);
+        self.walk_front_if_overdue(now);
         self.assign_walk(now);
         self.assign_pieces(now);
     }
@@ -64,10 +69,13 @@ impl Download {
             }
             Fetch::Piece { .. } | Fetch::Walk { .. } => None,
         });
-        let lateness = self.fetches.values().filter_map(|fetch| self.late_at(fetch)).filter(|at| *at > now);
+        let lateness =
+            self.fetches.values().filter_map(|fetch| self.late_at(fetch, now)).filter(|at| *at > now);
+        let pause = self.list_pause();
+        let busy = self.peers.iter().filter_map(|peer| peer.busy_until);
         let answers = self.peers.iter().filter_map(|peer| match &peer.holding {
             Holding::Asked { since } => Some(*since + pace::stall(&peer.standing)),
-            Holding::Pieces { have, .. } if !have.is_all() => ask_for_news_at(peer),
+            Holding::Pieces { have, .. } if !have.is_all() => ask_for_news_at(peer, pause),
             _ => None,
         });
         let news_due = |peer: &Peer| Some(peer.awaited_since? + pace::NEWS + pace::stall(&peer.standing));
@@ -92,12 +100,18 @@ impl Download {
             .chain(hedge)
             .chain(patience)
             .chain(findings)
+            .chain(busy)
             .min()
     }
 
     fn mirror_due(&self, now: Instant) -> Due {
         if self.is_without_mirror() {
             return Due::Never;
+        }
+        match self.is_rest_over(now) {
+            Some(true) => return Due::Now,
+            Some(false) => return self.rest_looked_at(now).map_or(Due::Never, Due::At),
+            None => {}
         }
         let worth_it = |peer: &&Peer| {
             peer.is_promising() && (self.has_work_for(peer) || self.followed_until(peer, now).is_some())
@@ -133,7 +147,7 @@ impl Download {
         let patience = last_byte + hedge.max(pace::HEDGE_UNKNOWN);
         let stuck = due_at(followed.map_or(patience, |until| until.max(patience)), now);
         // However much has come: apt has seen nothing of it, and the mirror's bytes can be handed on as they come.
-        let stuck = earlier(stuck, due_at(self.last_release + pace::APT_PATIENCE, now));
+        let stuck = earlier(stuck, due_at(self.apt_waits_until(), now));
         match self.peers_too_slow(now) {
             Some(true) => Due::Now,
             Some(false) => earlier(stuck, Due::At(now + pace::JUDGE_AFTER)),
@@ -193,9 +207,9 @@ impl Download {
     }
 
     fn ask_growing_holders(&mut self, now: Instant) {
-        let mut due = Vec::new();
+        let (pause, mut due) = (self.list_pause(), Vec::new());
         for peer in self.peers.iter_mut().filter(|peer| is_part(peer)) {
-            if ask_for_news_at(peer).is_some_and(|at| now >= at)
+            if ask_for_news_at(peer, pause).is_some_and(|at| now >= at)
                 && let Holding::Pieces { asked_at, .. } = &mut peer.holding
             {
                 *asked_at = now;
@@ -208,11 +222,6 @@ impl Download {
 
     /// Starts a walk where nobody walks and somebody can.
     fn assign_walk(&mut self, now: Instant) {
-        let starving = self.is_apt_starving(now);
-        if starving {
-            // Whatever it brings further on is of no use to apt now.
-            self.cancel_where(|fetch| matches!(fetch, Fetch::Walk { walker: Walker::Mirror, .. }));
-        }
         if self.fetches.values().any(|fetch| matches!(fetch, Fetch::Walk { .. })) {
             return;
         }
@@ -230,7 +239,7 @@ impl Download {
         let first_free = (prefix..pieces).find(|piece| free(*piece));
         let from = match first_free {
             Some(piece) if piece == prefix => piece,
-            _ if starving => prefix,
+            _ if walker == Walker::Mirror && prefix < pieces && self.is_front_overdue(now) => prefix,
             // Beyond the front the start is only somebody's word: good enough where that word is trusted.
             Some(piece) if self.is_open(piece, now) && self.claims.state(piece).is_some() => piece,
             // The front itself is being fetched: walk over it only when that takes too long.
@@ -246,17 +255,6 @@ impl Download {
         }
         let geometry = self.geometry();
         self.order_walk(walker, geometry.range(from).start..geometry.range(until - 1).end, start, now);
-    }
-
-    /// Whether apt has got nothing for so long that it may hang up, while the piece that it waits for is fetched from a
-    /// peer and the mirror is elsewhere: the bytes of a walk can be handed on before the piece is whole.
-    fn is_apt_starving(&self, now: Instant) -> bool {
-        let prefix = self.ledger.prefix();
-        let at_front = |fetch: &Fetch| matches!(fetch, Fetch::Walk { piece, .. } if *piece == prefix);
-        self.mirror == Mirror::Active
-            && now >= self.last_release + pace::APT_PATIENCE
-            && self.is_fetched_by_peer(prefix)
-            && !self.fetches.values().any(at_front)
     }
 
     /// Counts the walks that set out from one place. So many that lead nowhere are a mistake of ours or the mirror's:
@@ -283,28 +281,39 @@ impl Download {
     }
 
     fn assign_pieces(&mut self, now: Instant) {
-        loop {
-            if self.piece_fetches().count() >= pace::PER_DOWNLOAD {
-                return;
-            }
-            let Some((source, piece, link)) = self.next_assignment(now) else { return };
+        let mut room = self.at_a_time().saturating_sub(self.piece_fetches().count());
+        if room == 0 {
+            return;
+        }
+        let mut survey = Survey::of(self, now);
+        while room > 0
+            && let Some((source, piece, link)) = self.next_assignment(&survey, now)
+        {
             self.order_piece(source, piece, link, now);
+            survey.note_asked(piece);
+            room -= 1;
         }
     }
 
-    fn next_assignment(&self, now: Instant) -> Option<(SourceId, PieceIndex, Link)> {
-        let mut idle: Vec<&Peer> = self.peers.iter().filter(|peer| self.may_ask(peer)).collect();
+    fn next_assignment(&self, survey: &Survey, now: Instant) -> Option<(SourceId, PieceIndex, Link)> {
+        let mut loads = vec![0; self.peers.len()];
+        for source in self.piece_fetches() {
+            loads.get_mut(source.0 as usize).into_iter().for_each(|load| *load += 1);
+        }
+        let load_of = |peer: &Peer| loads.get(peer.id.0 as usize).copied().unwrap_or(0);
+        let may_ask = |peer: &&Peer| self.may_ask(peer) && load_of(peer) < pace::PER_PEER;
+        let mut idle: Vec<&Peer> = self.peers.iter().filter(may_ask).collect();
         // Fewest requests first, then the best: work spreads, and the better half of it goes to the better peer.
         idle.sort_by(|a, b| {
             let rank = |peer: &Peer| (peer.standing.score / pace::SAME_SCORE).floor();
-            let load = self.in_flight(a.id).cmp(&self.in_flight(b.id));
+            let load = load_of(a).cmp(&load_of(b));
             load.then_with(|| a.standing.doubtful.cmp(&b.standing.doubtful))
                 .then_with(|| rank(b).total_cmp(&rank(a)))
                 .then_with(|| self.turn(a.id).cmp(&self.turn(b.id)))
         });
         idle.into_iter().find_map(|peer| {
-            let piece = self.pick(peer, now)?;
-            Some((peer.id, piece, self.listed_link(piece)?))
+            let missing = survey.pick(self, peer, now)?;
+            Some((peer.id, missing.piece(), missing.link))
         })
     }
 
@@ -314,46 +323,8 @@ impl Download {
         (source.0 + u32::from(self.ledger.digest().as_bytes()[0])) % count
     }
 
-    /// The piece that this peer is to be asked for.
-    fn pick(&self, peer: &Peer, now: Instant) -> Option<PieceIndex> {
-        let pieces = self.geometry().pieces();
-        let wanted = |piece: &PieceIndex| {
-            !self.ledger.is_linked(*piece)
-                && peer.holds(*piece)
-                && self.listed_link(*piece).is_some()
-                && self.is_worth_trying(*piece)
-        };
-        let fresh = |piece: &PieceIndex| wanted(piece) && !self.is_claimed(*piece);
-        let backward = || (0..pieces).rev().find(|piece| fresh(piece));
-        let open = |piece: &PieceIndex| self.is_open(*piece, now);
-        let found = if self.mirror == Mirror::Active {
-            // The mirror walks from the front: peers come from the end to meet it.
-            backward().filter(|piece| open(piece) || self.is_near_proven(*piece))
-        } else if self.claims.is_lone() && fresh(&self.geometry().last()) && self.ledger.prefix() > 0 {
-            // One voice only: what it says of the end shows early whether it tells the truth.
-            Some(self.geometry().last())
-        } else {
-            (0..pieces).find(|piece| fresh(piece) && open(piece))
-        };
-        found.or_else(|| {
-            let endgame = |piece: &PieceIndex| wanted(piece) && self.may_duplicate(*piece, peer, now);
-            (0..pieces).find(|piece| endgame(piece) && (open(piece) || self.is_near_proven(*piece)))
-        })
-    }
-
-    /// Whether somebody is at work on the piece: a peer fetches it, or the walk is in it or just before it.
-    fn is_claimed(&self, piece: PieceIndex) -> bool {
-        self.fetches.values().any(|fetch| match fetch {
-            Fetch::Piece { piece: of, .. } => *of == piece,
-            Fetch::Walk { piece: at, walker, .. } => {
-                let ahead = if *walker == Walker::Mirror && self.geometry().pieces() > 1 { 1 } else { 0 };
-                (*at..=*at + ahead).contains(&piece) && self.geometry().pieces() > 1
-            }
-        })
-    }
-
     /// The endgame: everything missing is being fetched, and this piece takes longer than it should.
-    fn may_duplicate(&self, piece: PieceIndex, peer: &Peer, now: Instant) -> bool {
+    pub(super) fn may_duplicate(&self, piece: PieceIndex, peer: &Peer, now: Instant) -> bool {
         let mut fetching = 0;
         for fetch in self.fetches.values() {
             match fetch {
@@ -379,12 +350,15 @@ impl Download {
 
     fn is_late(&self, piece: PieceIndex, now: Instant) -> bool {
         let of_piece = |fetch: &&Fetch| matches!(fetch, Fetch::Piece { piece: of, .. } if *of == piece);
-        self.fetches.values().filter(of_piece).all(|fetch| self.late_at(fetch).is_some_and(|at| now >= at))
+        self.fetches
+            .values()
+            .filter(of_piece)
+            .all(|fetch| self.late_at(fetch, now).is_some_and(|at| now >= at))
     }
 
     /// When a fetch from a peer takes longer than that peer's own figures say: its first byte is overdue, and the rest takes
     /// twice as long as usual.
-    fn late_at(&self, fetch: &Fetch) -> Option<Instant> {
+    fn late_at(&self, fetch: &Fetch, now: Instant) -> Option<Instant> {
         let Fetch::Piece { source, piece, asked, started, held: false, .. } = fetch else { return None };
         let standing = self.peers.get(source.0 as usize)?.standing;
         if !started {
@@ -396,18 +370,13 @@ impl Download {
                 let transfer = Duration::from_secs_f64((as_f64(range.end - range.start) / rate).min(3600.0));
                 overdue + 2 * transfer
             }
-            _ => pace::LATE_UNKNOWN,
+            _ => self.usual_time(now).unwrap_or(pace::LATE_UNKNOWN),
         };
         Some(*asked + expected.max(pace::HEDGE_LEAST))
     }
 
-    /// Whether a lone list may be followed this far: within a window below the proven suffix.
-    fn is_near_proven(&self, piece: PieceIndex) -> bool {
-        piece + pace::BACKWARD_WINDOW >= self.ledger.proven_from()
-    }
-
     /// What the leading list, or the proof itself, says that a piece leads from and to.
-    fn listed_link(&self, piece: PieceIndex) -> Option<Link> {
+    pub(super) fn listed_link(&self, piece: PieceIndex) -> Option<Link> {
         let start = self.claims.state(piece).or_else(|| self.walked_state(piece))?;
         let end = match self.ledger.proven_end(piece) {
             Some(end) => end,
@@ -421,7 +390,7 @@ impl Download {
     }
 
     fn may_ask(&self, peer: &Peer) -> bool {
-        peer.is_alive() && self.claims.supports(peer.id) && self.in_flight(peer.id) < pace::PER_PEER
+        peer.is_alive() && peer.busy_until.is_none() && self.claims.supports(peer.id)
     }
 
     /// Whether the peer holds anything that is missing, or has not said yet.
@@ -448,10 +417,6 @@ impl Download {
         })
     }
 
-    fn in_flight(&self, source: SourceId) -> usize {
-        self.piece_fetches().filter(|of| *of == source).count()
-    }
-
     /// How long the mirror is spared for this peer.
     fn hedge_for(&self, peer: &Peer) -> Duration {
         // Where there are several pieces, the list is asked for first.
@@ -468,11 +433,11 @@ fn is_part(peer: &Peer) -> bool {
     matches!(&peer.holding, Holding::Pieces { have, .. } if !have.is_all())
 }
 
-/// When a holder of a part is to be asked for news; `None` while it is being asked.
-fn ask_for_news_at(peer: &Peer) -> Option<Instant> {
+/// When a holder of a part is to be asked for news, in a crowd not before its pause; `None` while it is being asked.
+fn ask_for_news_at(peer: &Peer, crowd: Duration) -> Option<Instant> {
     let Holding::Pieces { asked_at, .. } = &peer.holding else { return None };
     let pause = if peer.growth.fresh { pace::ASK_SOON } else { pace::ASK_AGAIN };
-    peer.awaited_since.is_none().then(|| *asked_at + pause)
+    peer.awaited_since.is_none().then(|| *asked_at + pause.max(crowd))
 }
 
 fn due_at(at: Instant, now: Instant) -> Due {

@@ -11,7 +11,7 @@ use crate::pieces::{PIECE_LENGTH, PieceSet};
 pub struct SourceId(pub(super) u32);
 
 /// The network a peer stands in: an IPv4 /24 or an IPv6 /48. Two peers of one group count as one witness.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group([u8; 7]);
 
 impl Group {
@@ -92,6 +92,9 @@ pub(super) struct Peer {
     pub(super) awaited_since: Option<Instant>,
     /// How a holder of a part has grown so far.
     pub(super) growth: Growth,
+    /// It had no place for us: until when it is left alone, and since when without a byte.
+    pub(super) busy_until: Option<Instant>,
+    pub(super) busy_since: Option<Instant>,
 }
 
 /// How much a holder had at most, and how quickly it came to that.
@@ -154,6 +157,8 @@ impl Peer {
             absent: false,
             awaited_since: None,
             growth: Growth::default(),
+            busy_until: None,
+            busy_since: None,
         }
     }
 
@@ -164,7 +169,7 @@ impl Peer {
 
     /// Whether the mirror may wait a moment for it.
     pub(super) const fn is_promising(&self) -> bool {
-        self.is_alive() && (!self.standing.doubtful || self.delivered)
+        self.is_alive() && self.busy_until.is_none() && (!self.standing.doubtful || self.delivered)
     }
 
     pub(super) fn holds(&self, piece: u32) -> bool {

@@ -190,7 +190,24 @@ fn a_header_of_a_hundred_megabytes() {
 
 #[test]
 fn a_peer_whose_slots_are_taken() {
-    Case { faults: &[Fault::Busy], named: always(&["server-error"]), lies: false }.check();
+    Case { faults: &[Fault::Busy], named: always(&["busy"]), lies: false }.check();
+}
+
+#[test]
+fn whoever_is_busy_is_asked_again_for_the_next_object_and_not_blamed() {
+    let repository = world::repository();
+    let objects = objects(&repository);
+    let peer = Peer::start(&slices(&objects), &[Fault::Busy]);
+    let mirror = Mirror::start(&repository.root());
+    let daemon = Setup::new().peer(peer.address()).start();
+    learn(daemon.proxy(), &mirror);
+    for (name, object) in PACKAGES.into_iter().zip(&objects) {
+        let fetched = fetch(daemon.proxy(), &url(&mirror, &repository, name), &[]);
+        assert!(fetched.body == *object, "{name}: {}", fetched.head.head);
+    }
+    let faults = faults_in(&daemon.log());
+    assert!(faults.iter().all(|fault| fault == "busy"), "{faults:?}");
+    assert!(faults.len() >= PACKAGES.len(), "it was asked for each: {faults:?}");
 }
 
 #[test]

@@ -193,7 +193,7 @@ async fn read(
         match body.next().await {
             Ok(Some(bytes)) => count += bytes.len() as u64,
             Ok(None) => return Some(count),
-            Err(PeerError::NotHeld | PeerError::Fault { .. }) => return None,
+            Err(PeerError::NotHeld | PeerError::Busy | PeerError::Fault { .. }) => return None,
         }
     }
 }

@@ -99,6 +99,7 @@ pub(crate) fn faults_in(log: &str) -> Vec<String> {
     let name = |line: serde_json::Value| match line["fields"]["message"].as_str()? {
         "peer faulted" => line["fields"]["fault"].as_str().map(str::to_owned),
         "peer is late" => Some("late".to_owned()),
+        "a peer is busy" => Some("busy".to_owned()),
         _ => None,
     };
     lines.filter_map(name).collect()

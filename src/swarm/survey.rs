@@ -1,0 +1,162 @@
+//! What is missing and could be fetched now, and which of it a peer is asked for.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::download::{Download, Fetch};
+use super::order::Walker;
+use super::source::{Holding, Mirror, Peer};
+use crate::pieces::{Link, PieceIndex};
+
+/// As many holders that are still growing make a crowd: its members have different pieces, and the rarest must spread.
+/// Fewer are followers of one another, and apt reads from the front.
+const CROWD: usize = 4;
+
+/// In a crowd, so many pieces from where apt reads go before rarer ones.
+const FRONT: PieceIndex = 2;
+
+/// A piece that is missing and may be asked for.
+#[derive(Debug)]
+pub(super) struct Missing {
+    piece: PieceIndex,
+    pub(super) link: Link,
+    /// Nobody is at work on it.
+    fresh: bool,
+    /// It may be released as soon as it is linked.
+    open: bool,
+    /// A lone list may be followed so far.
+    near: bool,
+    /// Peers of this download that would give it.
+    holders: u32,
+}
+
+/// All that is missing, looked at once for many peers.
+#[derive(Debug)]
+pub(super) struct Survey {
+    missing: Vec<Missing>,
+    prefix: PieceIndex,
+    crowd: bool,
+    /// Everything that is missing is being fetched.
+    endgame: bool,
+}
+
+impl Survey {
+    pub(super) fn of(download: &Download, now: Instant) -> Self {
+        let geometry = download.geometry();
+        let (prefix, proven) = (download.ledger.prefix(), download.ledger.proven_from());
+        let crowd = download.is_crowd();
+        let claimed = download.claimed();
+        let mut missing = Vec::new();
+        let mut unlinked = 0;
+        for piece in (0..geometry.pieces()).filter(|piece| !download.ledger.is_linked(*piece)) {
+            unlinked += 1;
+            let Some(link) = download.listed_link(piece).filter(|_| download.is_worth_trying(piece)) else {
+                continue;
+            };
+            let holders = download.peers.iter().filter(|peer| peer.holds(piece)).count();
+            missing.push(Missing {
+                piece,
+                link,
+                fresh: !claimed.contains(&piece),
+                open: download.is_open(piece, now),
+                near: piece + super::pace::BACKWARD_WINDOW >= proven,
+                holders: u32::try_from(holders).unwrap_or(u32::MAX),
+            });
+        }
+        let mut survey = Self { missing, prefix, crowd, endgame: false };
+        survey.endgame =
+            survey.missing.len() == unlinked && survey.missing.iter().all(|missing| !missing.fresh);
+        survey
+    }
+
+    /// The piece that this peer is to be asked for.
+    pub(super) fn pick(&self, download: &Download, peer: &Peer, now: Instant) -> Option<&Missing> {
+        let held = || self.missing.iter().filter(|missing| peer.holds(missing.piece));
+        let mut fresh = held().filter(|missing| missing.fresh);
+        let last = download.geometry().last();
+        let found = if self.crowd {
+            fresh.filter(|missing| missing.open).min_by_key(|missing| self.order(download, missing))
+        } else if download.mirror == Mirror::Active {
+            // The mirror walks from the front: peers come from the end to meet it.
+            fresh.next_back().filter(|missing| missing.open || missing.near)
+        } else if download.claims.is_lone()
+            && self.prefix > 0
+            && let Some(end) = fresh.clone().next_back().filter(|missing| missing.piece == last)
+        {
+            // One voice only: what it says of the end shows early whether it tells the truth.
+            Some(end)
+        } else {
+            fresh.find(|missing| missing.open)
+        };
+        found.or_else(|| self.pick_late(download, peer, now))
+    }
+
+    /// One that somebody else is at work on and takes too long with. In a crowd only when nothing else is left: a piece
+    /// that one peer has is most often under way from another.
+    fn pick_late(&self, download: &Download, peer: &Peer, now: Instant) -> Option<&Missing> {
+        if self.crowd && !self.endgame {
+            return None;
+        }
+        let mut held = self.missing.iter().filter(|missing| peer.holds(missing.piece));
+        held.find(|missing| {
+            (missing.open || missing.near) && download.may_duplicate(missing.piece, peer, now)
+        })
+    }
+
+    /// In a crowd: first what apt waits for, then the rarest; which of several differs from node to node, so that they
+    /// can help each other.
+    fn order(&self, download: &Download, missing: &Missing) -> (u32, u32, u64) {
+        let walked = download.mirror == Mirror::Active;
+        let front = !walked && missing.piece < self.prefix + FRONT;
+        if front { (0, missing.piece, 0) } else { (1, missing.holders, download.shuffled(missing.piece)) }
+    }
+
+    pub(super) fn note_asked(&mut self, piece: PieceIndex) {
+        self.missing.iter_mut().filter(|missing| missing.piece == piece).for_each(|missing| {
+            missing.fresh = false;
+        });
+    }
+}
+
+impl Missing {
+    pub(super) const fn piece(&self) -> PieceIndex {
+        self.piece
+    }
+}
+
+impl Download {
+    /// Whether many want the object at the same time.
+    pub(super) fn is_crowd(&self) -> bool {
+        self.growing() >= CROWD
+    }
+
+    /// How many peers say that they have a part of the object.
+    pub(super) fn growing(&self) -> usize {
+        let growing = |peer: &&Peer| matches!(&peer.holding, Holding::Pieces { have, .. } if !have.is_all());
+        self.peers.iter().filter(growing).count()
+    }
+
+    /// A number for each piece that is another for each node (SplitMix64).
+    pub(super) fn shuffled(&self, piece: PieceIndex) -> u64 {
+        let mut z = self.seed.wrapping_add(u64::from(piece + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z ^ (z >> 27)
+    }
+
+    /// The pieces that somebody is at work on: a peer fetches them, or the walk is in them or just before.
+    fn claimed(&self) -> BTreeSet<PieceIndex> {
+        let several = self.geometry().pieces() > 1;
+        let mut claimed = BTreeSet::new();
+        for fetch in self.fetches.values() {
+            match fetch {
+                Fetch::Piece { piece, .. } => _ = claimed.insert(*piece),
+                Fetch::Walk { piece, walker: Walker::Mirror, .. } if several => {
+                    claimed.extend([*piece, piece + 1]);
+                }
+                Fetch::Walk { piece, .. } if several => _ = claimed.insert(*piece),
+                Fetch::Walk { .. } => {}
+            }
+        }
+        claimed
+    }
+}

@@ -1,0 +1,140 @@
+//! What the machine orders: fetches begun, and ended before their time.
+
+use std::ops::Range;
+
+use super::{Flight, Running};
+use crate::download::canvas::Licence;
+use crate::download::fetch::{Event, PieceFetch, Stream, WalkFetch};
+use crate::download::origin;
+use crate::peer::{News, PeerError};
+use crate::pieces::{ChainWalk, Link, PieceIndex, State};
+use crate::swarm::{FetchId, Order, SourceId, Walker};
+
+impl Flight {
+    /// Does what the machine has ordered, and takes note of what it has found out.
+    pub(super) async fn carry_out(&mut self) {
+        while let Some(order) = self.machine.poll_order() {
+            match order {
+                Order::AskList(source) => self.ask_list(source, None),
+                Order::AwaitNews(source, wait) => {
+                    let than = self.tags.get(&source).cloned();
+                    self.ask_list(source, Some(News { than, wait }));
+                }
+                Order::FetchPiece { fetch, source, piece, start, expected, .. } => {
+                    self.start_piece(fetch, source, piece, Link { start, end: expected });
+                }
+                Order::Walk { fetch, walker, range, start } => self.start_walk(fetch, walker, range, start),
+                Order::Cancel(fetch) => {
+                    if let Some(running) = self.running.remove(&fetch) {
+                        running.abort.abort();
+                        let committed = self.canvas.revoke(&running.licence, running.pieces.clone());
+                        if committed && let Some(link) = running.link {
+                            self.give_up_unlinked(running.pieces.start, &link);
+                        }
+                    }
+                }
+                Order::Reopen(piece) => self.canvas.reopen(piece),
+            }
+        }
+        while let Some(fact) = self.machine.poll_fact() {
+            self.note(&fact);
+        }
+    }
+
+    fn start_piece(&mut self, fetch: FetchId, source: SourceId, piece: PieceIndex, link: Link) {
+        let Some(peer) = self.address(source) else { return };
+        let licence = Licence::default();
+        let task = PieceFetch {
+            fetch,
+            peer,
+            piece,
+            start: link.start,
+            expected: link.end,
+            licence: licence.clone(),
+            canvas: self.canvas.clone(),
+            client: self.context.peers.clone(),
+            queue: self.context.queue.clone(),
+            throttle: self.context.throttle.clone(),
+            events: self.events.clone(),
+        };
+        let abort = self.tasks.spawn(task.run());
+        let running = Running {
+            licence,
+            pieces: piece..piece + 1,
+            abort,
+            source: Some(source),
+            walk: false,
+            link: Some(link),
+        };
+        self.running.insert(fetch, running);
+    }
+
+    fn start_walk(&mut self, fetch: FetchId, walker: Walker, range: Range<u64>, start: State) {
+        let geometry = self.canvas.geometry();
+        let licence = Licence::default();
+        let walk = WalkFetch {
+            fetch,
+            until: range.end,
+            licence: licence.clone(),
+            canvas: self.canvas.clone(),
+            queue: self.context.queue.clone(),
+            throttle: self.context.throttle.clone(),
+            events: self.events.clone(),
+            offset: range.start,
+            chain: ChainWalk::from_state(start),
+            whole: true,
+            solid: range.start,
+        };
+        let pieces = geometry.piece_at(range.start)..geometry.piece_at(range.end.saturating_sub(1)) + 1;
+        let abort = match walker {
+            Walker::Mirror => {
+                let Some(target) = self.shared.want.mirror.clone() else { return };
+                let (mirror, events) = (self.context.mirror.clone(), self.events.clone());
+                self.tasks.spawn(async move {
+                    match origin::open(&mirror, target, range, geometry.length()).await {
+                        Ok(opened) => {
+                            if let Some(text) = opened.last_modified {
+                                let _ = events.send(Event::LastModified(text)).await;
+                            }
+                            walk.run(Stream::Mirror(Box::new(opened.body))).await;
+                        }
+                        Err(error) => {
+                            let _ = events.send(Event::MirrorFailed(fetch, error)).await;
+                        }
+                    }
+                })
+            }
+            Walker::Peer(source) => {
+                let Some(peer) = self.address(source) else { return };
+                let (client, id, events) =
+                    (self.context.peers.clone(), self.shared.want.id, self.events.clone());
+                self.tasks.spawn(async move {
+                    match client.open(peer, id, range, geometry.length()).await {
+                        Ok(body) => walk.run(Stream::Peer(Box::new(body))).await,
+                        Err(PeerError::NotHeld) => drop(events.send(Event::NotHeld(fetch)).await),
+                        Err(PeerError::Busy) => drop(events.send(Event::Busy(fetch)).await),
+                        Err(PeerError::Fault { fault, detail: why }) => {
+                            drop(events.send(Event::WalkFailed { fetch, fault, why }).await);
+                        }
+                    }
+                })
+            }
+        };
+        let source = match walker {
+            Walker::Mirror => None,
+            Walker::Peer(source) => Some(source),
+        };
+        self.running.insert(fetch, Running { licence, pieces, abort, source, walk: true, link: None });
+    }
+
+    /// Opens a piece again that a fetch has committed and the machine does not know as linked so: nobody vouches for its
+    /// bytes, and while it is closed no walk can put others in their place. Where it was linked by other bytes a moment before,
+    /// these are gone.
+    pub(super) fn give_up_unlinked(&mut self, piece: PieceIndex, committed: &Link) {
+        match self.machine.ledger().get(piece) {
+            Some(link) if link == *committed => {}
+            Some(_) => self.machine.handle_overwritten(piece),
+            None => self.canvas.reopen(piece),
+        }
+    }
+}

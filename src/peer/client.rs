@@ -159,7 +159,7 @@ impl PeerClient {
     /// question up.
     ///
     /// # Errors
-    /// [`PeerError::Fault`] for anything that is not a list of this object's shape.
+    /// [`PeerError::Busy`] where the peer says so, [`PeerError::Fault`] for anything that is not a list of this object's shape.
     pub async fn list(
         &self,
         peer: SocketAddr,
@@ -173,6 +173,7 @@ impl PeerClient {
             StatusCode::OK => {}
             StatusCode::NOT_MODIFIED => return Ok(ListAnswer::NoNews),
             StatusCode::NOT_FOUND => return Ok(ListAnswer::None),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => return Err(PeerError::Busy),
             status => {
                 return Err(PeerError::new(PeerFault::ServerError, format!("{status} for the piece list")));
             }

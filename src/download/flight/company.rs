@@ -93,8 +93,11 @@ impl Flight {
             Ok(ListAnswer::NoNews) => self.machine.handle_no_news(source),
             Ok(ListAnswer::None) => self.machine.handle_no_list(source, now),
             Err(PeerError::NotHeld) => self.machine.handle_not_held(source),
-            // The client says so of bytes only; a list takes no place.
-            Err(PeerError::Busy) => self.machine.handle_list_failure(source, PeerFault::ServerError),
+            Err(PeerError::Busy) => {
+                // It has no room for a list, nor would it have for what is larger.
+                debug!(object = %self.shared.want.id, peer = ?self.address(source), "a peer is busy");
+                self.machine.handle_not_held(source);
+            }
             Err(PeerError::Fault { fault, detail }) => {
                 let peer = self.address(source);
                 debug!(object = %self.shared.want.id, ?peer, %fault, detail, "a peer's piece list could not be had");

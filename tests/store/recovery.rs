@@ -80,7 +80,9 @@ fn recovering_beside_others_takes_nothing_from_them() {
             let store = cache.open();
             let mut rounds = 0;
             while !done.load(Ordering::Relaxed) || rounds == 0 {
-                assert_eq!(store.recover().unwrap(), Recovery::default());
+                // A partial file that was made and not locked yet may go: its owner makes another.
+                let recovery = store.recover().unwrap();
+                assert_eq!(Recovery { partials: 0, ..recovery }, Recovery::default());
                 rounds += 1;
             }
         });

@@ -371,6 +371,18 @@ fn failures_back_off_and_a_network_that_is_away_is_left_alone() {
 }
 
 #[test]
+fn what_waited_for_the_network_is_announced_soon_after_it_is_back() {
+    for objects in [1, 3, 20] {
+        let mut trial = Trial::new(PLAN, &cache(objects));
+        trial.network = lost;
+        trial.run(6 * HOUR);
+        trial.network = stored;
+        trial.run(11 * MINUTE);
+        assert!((0..objects).all(|number| trial.alive(&name(number))), "{objects}: {:?}", trial.starts.len());
+    }
+}
+
+#[test]
 fn one_object_that_fails_does_not_hold_up_the_others() {
     fn one(start: &Start) -> Outcome {
         if start.id == name(1) { lost(start) } else { stored(start) }

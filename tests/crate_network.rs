@@ -10,7 +10,8 @@
 //! | get of byte strings, salted or not | finds what the crate's client put | finds what our node put |
 //! | get and put of other values | (nobody there has one) | **not read**, and cannot be put |
 //!
-//! The crate's nodes want the target named in every `put`, which BEP 44 does not and which no other program does. They
+//! The crate's nodes answer only queries with transaction ids of four bytes (libtorrent's have two), and none over IPv6,
+//! for which it has no type. They want the target named in every `put`, which BEP 44 does not and which no other program does. They
 //! hold the value for a byte string, so our piece lists, which are dictionaries, are nothing to them in either direction.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
@@ -21,7 +22,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use aptpeer::dht::message::MAX_DATAGRAM;
+use aptpeer::dht::message::{Ask, MAX_DATAGRAM, Packet, Query};
 use aptpeer::dht::{Event, Family, Limits, Node, NodeConfig, OwnedItem, Signer, Urgency};
 use aptpeer::digest::{InfoHash, Sha256};
 use aptpeer::discovery::{Dht, DhtConfig, Names};
@@ -153,6 +154,26 @@ fn find(network: &[String], target: &Id, salt: &[u8]) -> HashSet<Vec<u8>> {
             node.handle_datagram(from, &datagram[..length], Instant::now());
         }
         node.handle_timeout(Instant::now());
+    }
+}
+
+/// Whether a node answers a ping with a transaction id of two bytes, when it answers one of four after it.
+fn answers_short_ids(node: SocketAddr) -> bool {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut short = false;
+    for transaction in [&b"aa"[..], b"aaaa"] {
+        let query = Query { id: aptpeer::dht::Id::new([1; 20]), read_only: true, ask: Ask::Ping, want: None };
+        socket.send_to(&query.encode(transaction), node).unwrap();
+    }
+    loop {
+        let mut datagram = [0; MAX_DATAGRAM];
+        let (length, _) = socket.recv_from(&mut datagram).unwrap();
+        match Packet::parse(&datagram[..length]).unwrap().transaction {
+            b"aa" => short = true,
+            b"aaaa" => return short,
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -340,4 +361,10 @@ fn the_crate_reads_no_value_but_byte_strings() {
         assert_eq!(our_store(&ours, mutable), 8);
         assert_eq!(client.get_mutable_most_recent(signer.public_key(), Some(value)), None);
     }
+}
+
+#[test]
+fn the_crate_s_nodes_answer_only_transaction_ids_of_four_bytes() {
+    assert!(!answers_short_ids(THEIRS.bootstrap[0].parse().unwrap()));
+    assert!(answers_short_ids(OURS.bootstrap[0].parse().unwrap()), "the control");
 }

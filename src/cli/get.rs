@@ -182,7 +182,7 @@ impl Job<'_> {
             known.iter().map(|provider| self.client.length(provider.address, id)).collect();
         let deadline = clock::now() + limit;
         let mut tried: Vec<u64> = Vec::new();
-        let mut failure = Failure::Work(format!("no peer holds {id}"));
+        let mut failure = None;
         loop {
             let next = tokio::select! {
                 Some(addresses) = next_of(&mut found) => Next::Peers(addresses),
@@ -208,11 +208,22 @@ impl Job<'_> {
             let want = Want { id, length, mirror: None, name: id.to_string() };
             match self.download(want, context).await {
                 Ok(()) => return Ok(()),
-                Err(Setback::Fruitless(why)) => failure = why,
+                Err(Setback::Fruitless(why)) => failure = Some(why),
                 Err(Setback::Final(why)) => return Err(why),
             }
         }
-        Err(failure)
+        Err(failure.unwrap_or_else(|| self.nobody(&id)))
+    }
+
+    /// Why nobody gave a file that is known by its hash only.
+    fn nobody(&self, id: &Sha256) -> Failure {
+        let advice = match self.dht.as_ref().map(|dht| dht.status().waiting_for.is_some()) {
+            Some(true) => {
+                ", and no node of the DHT answers (dht.bootstrap): name a peer with --peer HOST:PORT"
+            }
+            Some(false) | None => "",
+        };
+        Failure::Work(format!("no peer holds {id}{advice}"))
     }
 
     async fn download(&self, want: Want, context: &mut Context) -> Result<(), Setback> {

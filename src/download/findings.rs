@@ -110,12 +110,13 @@ impl Findings {
                 if self.look_ups.is_empty() { Poll::Ready(None) } else { Poll::Pending }
             }),
         );
-        let found = found.await.unwrap_or(None);
-        self.found |= found.is_some();
-        if found.is_none() && !self.found {
+        let found = found.await;
+        self.found |= matches!(found, Ok(Some(_)));
+        // Where it took too long there may have been nobody to ask: that says nothing of the object.
+        if matches!(found, Ok(None)) && !self.found {
             self.shared.note_fruitless(self.object);
         }
-        found
+        found.unwrap_or(None)
     }
 }
 

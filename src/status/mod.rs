@@ -115,11 +115,12 @@ struct DhtDocument {
     datagrams_received: u64,
     datagrams_sent: u64,
     datagrams_unreadable: u64,
+    datagrams_refused: u64,
 }
 
 impl From<&DhtStatus> for DhtDocument {
     fn from(status: &DhtStatus) -> Self {
-        let [datagrams_received, datagrams_sent, datagrams_unreadable] = status.datagrams;
+        let [datagrams_received, datagrams_sent, datagrams_unreadable, datagrams_refused] = status.datagrams;
         Self {
             good_nodes: status.good_nodes,
             known_nodes: status.known_nodes,
@@ -133,6 +134,7 @@ impl From<&DhtStatus> for DhtDocument {
             datagrams_received,
             datagrams_sent,
             datagrams_unreadable,
+            datagrams_refused,
         }
     }
 }

@@ -30,24 +30,23 @@ fn nobody_waits_for_a_network_of_which_much_is_dead() {
     let knows = || (with.stat("dht_nodes") >= 16).then_some(());
     assert!(crate::support::wait_for(Duration::from_secs(60), knows).is_some(), "{}", with.stats());
     network.kill_from(18);
-    [&with, &without].map(|daemon| learn(daemon, &mirror));
+    [&with, &without].into_iter().for_each(|daemon| learn(daemon, &mirror));
 
     let before = with.stats()["dht"]["datagrams_sent"].as_u64().unwrap();
     let fetches = [("small", SMALL), ("large", LARGE)];
     for (kind, count) in fetches {
-        let ended = metric(&with, ENDED);
         let (mut first, mut whole) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-        let mut ended_before_first_byte = 0;
+        let mut did_not_wait = 0;
         for number in 0..count {
             let url = url(&mirror, &repository, &name(kind, number));
             // In turn, so that whatever else the machine does falls on both; and each goes first half of the time.
             let mut order = [(0, &with), (1, &without)];
             order.rotate_left(number % 2);
             for (column, daemon) in order {
+                let ended = metric(&with, ENDED);
                 let look = || {
-                    if column == 0 {
-                        ended_before_first_byte = metric(daemon, ENDED) - ended;
-                    }
+                    // No look-up ended since it was asked for, so its own did not either.
+                    did_not_wait += usize::from(column == 0 && metric(&with, ENDED) == ended);
                 };
                 let fetched = fetch(daemon.proxy(), &url, look);
                 assert!(fetched.body == repository.bytes(&name(kind, number)), "wrong bytes");
@@ -57,7 +56,7 @@ fn nobody_waits_for_a_network_of_which_much_is_dead() {
         }
         println!(
             "{kind}: {count} downloads each, medians: first byte {:.2?} with the DHT and {:.2?} without it, \
-             whole {:.2?} and {:.2?}; {ended_before_first_byte} look-ups had ended by then",
+             whole {:.2?} and {:.2?}; {did_not_wait} had their first byte before any look-up ended",
             median(first[0].clone()),
             median(first[1].clone()),
             median(whole[0].clone()),
@@ -68,8 +67,8 @@ fn nobody_waits_for_a_network_of_which_much_is_dead() {
             first[0].iter().max().unwrap(),
             first[1].iter().max().unwrap()
         );
-        // Had each waited for its look-up, as many would have ended.
-        assert!(ended_before_first_byte < count as u64, "{ended_before_first_byte} of {count}");
+        // In the others some look-up ended meanwhile, which may be that of an earlier one.
+        assert!(did_not_wait >= count / 2, "{did_not_wait} of {count}");
     }
     let looked = with.stats()["dht"]["datagrams_sent"].as_u64().unwrap() - before;
     println!("{looked} datagrams");

@@ -7,8 +7,10 @@ mod support;
 
 mod apt;
 mod half_dead;
-mod lists;
+mod networks;
 mod nodes;
+mod poisoned;
+mod providers;
 mod publish;
 mod start;
 mod world;

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use aptpeer::dht::{Ended, Limits, OwnedItem};
 use aptpeer::digest::{InfoHash, Sha256};
-use aptpeer::discovery::{Dht, DhtConfig, Names};
+use aptpeer::discovery::{Dht, DhtConfig, Discovery as _, Found, Names};
 use aptpeer::metrics::Metrics;
+use aptpeer::pieces::Geometry;
 use tokio::net::UdpSocket;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -20,6 +21,8 @@ const SOON: Duration = Duration::from_secs(60);
 /// Nodes of ours on loopback, and the threads that they run on. Dropping it ends them.
 pub(crate) struct Network {
     runtime: Runtime,
+    /// A node of another network to enter by.
+    outside: Option<SocketAddr>,
     pub(crate) nodes: Vec<Node>,
 }
 
@@ -34,14 +37,26 @@ pub(crate) struct Node {
 impl Network {
     /// So many nodes that entered by the first and know some of the others.
     pub(crate) fn new(nodes: usize) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let mut network = Self { runtime, nodes: Vec::new() };
+        let mut network = Self::of(None);
         for _ in 0..nodes {
             network.add("127.0.0.1:0".parse().unwrap());
         }
         network.settle();
         network
+    }
+
+    /// One node that enters another network.
+    pub(crate) fn one_within(entrance: SocketAddr) -> Self {
+        let mut network = Self::of(Some(entrance));
+        network.add("0.0.0.0:0".parse().unwrap());
+        assert!(network.runtime.block_on(network.nodes[0].dht.ready(SOON)), "no way in");
+        network
+    }
+
+    fn of(outside: Option<SocketAddr>) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        Self { runtime, outside, nodes: Vec::new() }
     }
 
     /// Waits until everybody knows a bucket's worth of the others.
@@ -53,7 +68,12 @@ impl Network {
 
     /// One more, at this address, that may still be on its way in; gives its place.
     pub(crate) fn add(&mut self, address: SocketAddr) -> usize {
-        let entrance: Vec<String> = self.nodes.first().iter().map(|node| node.address.to_string()).collect();
+        let entrance: Vec<String> = self
+            .outside
+            .or(self.nodes.first().map(|node| node.address))
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let shutdown = CancellationToken::new();
         let node = self.runtime.block_on(async {
             let socket = UdpSocket::bind(address).await.unwrap();
@@ -91,10 +111,23 @@ impl Network {
     }
 
     /// Has a node tell the others that it has the object, at this port of its own address.
-    pub(crate) fn announce(&self, node: usize, object: Sha256, port: u16) {
+    pub(crate) fn announce(&self, node: usize, object: Sha256, port: u16) -> Ended {
         let told = self.nodes[node].dht.announce(InfoHash::from(object), port);
         let ended = self.runtime.block_on(told).unwrap();
         assert!(ended.stored > 0, "{ended:?}");
+        ended
+    }
+
+    /// Whom a node finds that may have the object, of one piece.
+    pub(crate) fn look_up(&self, node: usize, object: Sha256) -> Vec<SocketAddr> {
+        let mut found = Vec::new();
+        let mut look_up = self.nodes[node].dht.look_up(&object, Geometry::new(1).unwrap()).unwrap();
+        self.runtime.block_on(async {
+            while let Some(Found::Provider(provider)) = look_up.next().await {
+                found.push(provider.address);
+            }
+        });
+        found
     }
 
     /// Has a node store a value, whatever comes of it.

@@ -16,11 +16,16 @@ fn a_node_that_starts_before_its_entrance_gets_in_when_that_appears() {
     let daemon = Setup::new().dht(&[address]).start();
     let waits = || daemon.stats()["dht"]["waiting_for"].is_string().then_some(());
     assert!(wait_for(LIMIT, waits).is_some(), "{}", daemon.stats());
+    let reason = daemon.stats()["dht"]["waiting_for"].as_str().unwrap().to_owned();
+    let page = http::get(daemon.status(), "/").text();
+    assert!(page.contains(&format!("waits for {reason}")), "{page}");
     drop(place);
     let entrance = Setup::bootstrap().with(&format!("[network]\nlisten = [\"{address}\"]\n")).start();
     daemon.wait_for_dht();
     let works = || daemon.stats()["dht"]["waiting_for"].is_null().then_some(());
     assert!(wait_for(LIMIT, works).is_some(), "{}", daemon.stats());
+    let page = http::get(daemon.status(), "/").text();
+    assert!(!page.contains("waits for"), "{page}");
     drop(entrance);
 }
 

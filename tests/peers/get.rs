@@ -36,7 +36,7 @@ impl Place {
         fs::create_dir(&inner).unwrap();
         let config = format!(
             "[mirrors]\nallow_private = true\nlists_dir = \"{lists}\"\nproxy = \"none\"\n\
-             [cache]\npath = \"{cache}\"\n[state]\npath = \"{state}\"\n",
+             [dht]\nenabled = false\n[cache]\npath = \"{cache}\"\n[state]\npath = \"{state}\"\n",
             cache = inner.join("cache").display(),
             state = inner.join("state").display(),
         );

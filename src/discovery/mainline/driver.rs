@@ -1,7 +1,7 @@
 //! The task behind the handle: sockets, time, names and the saved file for the machines; answers for those who asked.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,11 +10,12 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::jobs::Jobs;
 use super::lane::Lane;
 use super::saved::Saved;
+use super::whereabouts::{Whereabouts, local_addresses};
 use super::{Command, DhtConfig, DhtStatus, Names, WAITING};
 use crate::clock;
 use crate::dht::{Family, Id, Node, NodeConfig};
@@ -41,14 +42,7 @@ pub struct Driver {
     saved: Vec<SocketAddr>,
     knows_a_way: bool,
     metrics: Metrics,
-    /// The port that is announced as ours; before the first announce that of the socket, which is meant to be the same.
-    own_port: Option<u16>,
-    /// How often our address turned out to be another.
-    moves: watch::Sender<u64>,
-    /// The last address of each lane as others see it.
-    external: Vec<Option<IpAddr>>,
-    /// The addresses that the system sends from, when it was asked last.
-    local: [Option<IpAddr>; 2],
+    whereabouts: Whereabouts,
     /// What was asked before there was anybody to ask; at most [`WAITING`].
     waiting: Vec<Command>,
     jobs: Jobs,
@@ -88,11 +82,10 @@ impl Driver {
             Ok(Lane::new(socket, node))
         });
         let lanes = lanes.collect::<io::Result<Vec<_>>>()?;
+        let bound = lanes.iter().map(Lane::address).collect::<io::Result<Vec<_>>>()?;
+        let before = own.map(|saved| saved.external.clone()).unwrap_or_default();
         Ok(Self {
-            own_port: lanes.first().and_then(Lane::port),
-            moves,
-            external: vec![None; lanes.len()],
-            local: local_addresses(),
+            whereabouts: Whereabouts::new(moves, bound, local_addresses(), before),
             lanes,
             inbox,
             publish,
@@ -142,8 +135,7 @@ impl Driver {
         }
         for at in 0..self.lanes.len() {
             while let Some(event) = self.lanes[at].poll_event() {
-                let own = self.external[at].zip(self.own_port).map(SocketAddr::from);
-                self.jobs.handle_event(&mut self.lanes, at, event, own, now);
+                self.jobs.handle_event(&mut self.lanes, at, event, &self.whereabouts, now);
             }
         }
         if !self.waiting.is_empty() && !self.is_lost() {
@@ -178,7 +170,7 @@ impl Driver {
 
     fn carry_out(&mut self, command: Command) {
         if let Command::Announce { port, .. } = &command {
-            self.own_port = Some(*port);
+            self.whereabouts.announced(*port);
         }
         self.jobs.begin(&mut self.lanes, command, clock::now());
     }
@@ -189,24 +181,16 @@ impl Driver {
         self.lanes.iter().all(|lane| lane.good_nodes(now) == 0)
     }
 
-    /// Learns whether we are somewhere else now: by what the system sends from, and by what others see.
-    ///
-    /// The first is known at once, and says nothing of an address behind a router; so the nodes are asked anew, from
-    /// whom the second comes.
+    /// Learns whether we are somewhere else now.
     fn look_after_our_address(&mut self, now: Instant) {
-        let before = std::mem::replace(&mut self.local, local_addresses());
-        let is_new = self.local.iter().zip(before).any(|(ip, before)| ip.is_some() && *ip != before);
-        if is_new {
-            debug!(addresses = ?self.local, "another network");
+        if self.whereabouts.note_local(local_addresses()) {
             self.resolve_at = now;
             self.resolve_pause = FIRST_RESOLVE;
             self.lanes.iter_mut().for_each(|lane| lane.node.handle_new_network(now));
         }
-        for (lane, known) in self.lanes.iter().zip(&mut self.external) {
-            let Some(external) = lane.node.status(now).external else { continue };
-            if let Some(before) = known.replace(external).filter(|before| *before != external) {
-                info!(%before, now = %external, "our address changed");
-                self.moves.send_modify(|moves| *moves += 1);
+        for (at, lane) in self.lanes.iter().enumerate() {
+            if let Some(external) = lane.node.status(now).external {
+                self.whereabouts.note_external(at, external);
             }
         }
     }
@@ -255,6 +239,7 @@ impl Driver {
             told.datagrams[0] += lane.received;
             told.datagrams[1] += lane.sent;
             told.datagrams[2] += status.rubbish;
+            told.datagrams[3] += status.refused;
         }
         told.waiting_for = self.waiting_for(told.good_nodes);
         self.metrics.set_routing_table_size(told.good_nodes);
@@ -295,25 +280,10 @@ impl Driver {
         if nodes.is_empty() {
             return;
         }
-        if let Err(error) = (Saved { id, nodes }).write(folder) {
+        if let Err(error) = (Saved { id, nodes, external: self.whereabouts.to_remember() }).write(folder) {
             warn!(folder = %folder.display(), %error, "the DHT's nodes cannot be saved (state.path)");
         }
     }
-}
-
-/// The addresses that datagrams to the world would be sent from, of both families; `None` without a way there. Nothing
-/// is sent.
-fn local_addresses() -> [Option<IpAddr>; 2] {
-    // Addresses that nobody has (RFC 5737, RFC 3849) go where all the others go.
-    let somewhere: [(SocketAddr, SocketAddr); 2] = [
-        (([0; 4], 0).into(), ([192, 0, 2, 1], 9).into()),
-        (([0; 16], 0).into(), ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9).into()),
-    ];
-    somewhere.map(|(any, there)| {
-        let socket = std::net::UdpSocket::bind(any).ok()?;
-        socket.connect(there).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    })
 }
 
 /// Waits until something was received on any lane, and takes it.

@@ -12,6 +12,7 @@ use super::super::look_up::{Asked, Finder, Found};
 use super::Command;
 use super::lane::Lane;
 use super::quest::{Key, Lists, Step};
+use super::whereabouts::Whereabouts;
 use crate::clock;
 use crate::dht::{Ended, Event, Id, LookUp, Node, OwnedItem, Signer, Urgency, mutable_target};
 use crate::digest::{InfoHash, Sha256};
@@ -58,9 +59,17 @@ struct Job {
 
 #[derive(Debug)]
 enum Wanted {
-    Object { finder: Finder, lists: Lists },
+    Object {
+        finder: Finder,
+        lists: Lists,
+    },
     Peers(mpsc::Sender<Vec<SocketAddr>>),
-    Done { done: Option<oneshot::Sender<Ended>>, sum: Ended },
+    /// `own` counts how often we were among the peers.
+    Done {
+        done: Option<oneshot::Sender<Ended>>,
+        sum: Ended,
+        own: u32,
+    },
 }
 
 impl Wanted {
@@ -90,11 +99,11 @@ impl Jobs {
                 });
             }
             Command::Announce { info_hash, port, done } => {
-                let job = self.new_job(Wanted::Done { done: Some(done), sum: Ended::default() }, now);
+                let job = self.new_job(Wanted::Done { done: Some(done), sum: Ended::default(), own: 0 }, now);
                 self.start(lanes, job, Part::Done, |node, now| node.announce(info_hash.into(), port, now));
             }
             Command::Store { item, done } => {
-                let job = self.new_job(Wanted::Done { done: Some(done), sum: Ended::default() }, now);
+                let job = self.new_job(Wanted::Done { done: Some(done), sum: Ended::default(), own: 0 }, now);
                 self.start(lanes, job, Part::Done, |node, now| node.store_item(item.clone(), now));
             }
         }
@@ -158,21 +167,22 @@ impl Jobs {
         self.purposes.insert((lane, look_up), Purpose { job, part });
     }
 
-    /// A machine has found something. `own` is where we are a peer ourselves, as far as we know.
+    /// A machine has found something.
     pub(super) fn handle_event(
         &mut self,
         lanes: &mut [Lane],
         lane: usize,
         event: Event,
-        own: Option<SocketAddr>,
+        whereabouts: &Whereabouts,
         now: Instant,
     ) {
         match event {
-            Event::Peers { look_up, mut peers } => {
-                peers.retain(|peer| Some(*peer) != own);
-                let job = self.purposes.get(&(lane, look_up)).and_then(|purpose| self.jobs.get(&purpose.job));
-                if let Some(job) = job {
-                    hand_on_peers(job, peers);
+            Event::Peers { look_up, peers } => {
+                let (own, others): (Vec<_>, Vec<_>) =
+                    peers.into_iter().partition(|peer| whereabouts.is_ourselves(lane, *peer));
+                let purpose = self.purposes.get(&(lane, look_up));
+                if let Some(job) = purpose.and_then(|purpose| self.jobs.get_mut(&purpose.job)) {
+                    hand_on_peers(job, others, own.len());
                 }
             }
             Event::Item { look_up, item } => self.handle_item(lanes, lane, look_up, &item),
@@ -251,9 +261,9 @@ impl Jobs {
         if open.open > 0 {
             return;
         }
-        if let Some(Job { want: Wanted::Done { done: Some(done), sum }, .. }) = self.jobs.remove(&job) {
+        if let Some(Job { want: Wanted::Done { done: Some(done), sum, own }, .. }) = self.jobs.remove(&job) {
             // Who does not wait any more does not want to know.
-            let _ = done.send(sum);
+            let _ = done.send(Ended { peers: sum.peers.saturating_sub(own), ..sum });
         }
     }
 
@@ -280,18 +290,17 @@ const fn add(sum: &mut Ended, more: &Ended) {
     sum.peers += more.peers;
 }
 
-fn hand_on_peers(job: &Job, peers: Vec<SocketAddr>) {
-    if peers.is_empty() {
-        return;
-    }
-    match &job.want {
+/// Peers were found, and so often ourselves.
+fn hand_on_peers(job: &mut Job, peers: Vec<SocketAddr>, ourselves: usize) {
+    match &mut job.want {
         Wanted::Object { finder, .. } => {
             for address in peers {
                 finder.tell(Found::Provider(Provider { address, kind: PeerKind::Stranger }));
             }
         }
         // Who reads too slowly loses what is beyond the queue; it is bounded for that.
-        Wanted::Peers(found) => drop(found.try_send(peers)),
-        Wanted::Done { .. } => {}
+        Wanted::Peers(found) if !peers.is_empty() => drop(found.try_send(peers)),
+        Wanted::Peers(_) => {}
+        Wanted::Done { own, .. } => *own += u32::try_from(ourselves).unwrap_or(u32::MAX),
     }
 }

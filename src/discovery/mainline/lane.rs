@@ -1,5 +1,6 @@
 //! One address family: its socket and its machine.
 
+use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -68,9 +69,9 @@ impl Lane {
         }
     }
 
-    /// The port that it is bound to.
-    pub(super) fn port(&self) -> Option<u16> {
-        Some(self.socket.local_addr().ok()?.port())
+    /// What it is bound to.
+    pub(super) fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
     }
 
     pub(super) fn good_nodes(&self, now: Instant) -> usize {

@@ -10,6 +10,7 @@ mod list;
 mod names;
 mod quest;
 mod saved;
+mod whereabouts;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -74,8 +75,8 @@ pub struct DhtStatus {
     pub waiting_for: Option<String>,
     /// Peers, info-hashes and values that are kept for others.
     pub stored: Counts,
-    /// Datagrams received and sent, and those received that nobody could read.
-    pub datagrams: [u64; 3],
+    /// Datagrams received and sent; of those received, the ones that nobody could read and the ones that were too many.
+    pub datagrams: [u64; 4],
 }
 
 /// A handle to the DHT. Clones share it. It works while [`Driver::run`] runs.
@@ -125,7 +126,8 @@ impl Dht {
         Some(stream)
     }
 
-    /// Tells the network that a peer of `info_hash` listens on `port` of our address. `None` where the DHT does not
+    /// Tells the network that a peer of `info_hash` listens on `port` of our address. What it came to, without
+    /// ourselves among the peers. `None` where the DHT does not
     /// work, or took too long.
     pub async fn announce(&self, info_hash: InfoHash, port: u16) -> Option<Ended> {
         self.ask(|done| Command::Announce { info_hash, port, done }).await
@@ -141,7 +143,8 @@ impl Dht {
         self.status.borrow().clone()
     }
 
-    /// Changes whenever others see us at another address than before: what was announced leads nowhere then.
+    /// Changes whenever we have another address than before, of this machine or as others see us: what was announced
+    /// leads nowhere then.
     pub fn moves(&self) -> watch::Receiver<u64> {
         self.moves.clone()
     }

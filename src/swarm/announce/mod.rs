@@ -234,7 +234,9 @@ impl Schedule {
             seconds_now.saturating_add(interval)
         } else {
             held.failures = held.failures.saturating_add(1);
-            seconds_now.saturating_add(doubled(FIRST_PAUSE, held.failures.into()).min(interval))
+            // Where it is the network that is away, the object is to be there soon after it.
+            let longest = if self.failures_in_a_row >= AWAY { LONGEST_PAUSE } else { interval };
+            seconds_now.saturating_add(doubled(FIRST_PAUSE, held.failures.into()).min(longest))
         };
         held.due = Some(due);
         if held.kept {

@@ -1,1 +1,0 @@
-//! Piece lists in the DHT.

@@ -26,7 +26,8 @@ pub struct Recovery {
 }
 
 impl Store {
-    /// Puts in order what a killed process left behind. For the daemon's start; safe beside other processes that use
+    /// Puts in order what a killed process left behind, and makes the cache as small as it is to be. For the daemon's
+    /// start; safe beside other processes that use
     /// the same cache, and beside this one. It reads names, no files.
     ///
     /// # Errors
@@ -37,6 +38,8 @@ impl Store {
         for first in 0..=u8::MAX {
             self.shared.reconcile_shard(first, &mut recovery)?;
         }
+        // Two processes may have published into the same room, and died before they made up for it.
+        self.shared.trim();
         Ok(recovery)
     }
 }

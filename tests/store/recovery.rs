@@ -43,6 +43,16 @@ fn leftovers_go_also_when_room_is_needed() {
 }
 
 #[test]
+fn a_cache_that_is_larger_than_it_may_be_is_trimmed() {
+    let cache = Cache::new();
+    let first = publish(&cache.open_with(5000, 0), &sample(1000, 1));
+    let last = publish(&cache.open_with(5000, 0), &sample(1500, 2));
+    let store = cache.open_with(2000, 0);
+    store.recover().unwrap();
+    assert!(!store.contains(&first) && store.contains(&last));
+}
+
+#[test]
 fn rows_without_a_file_and_files_without_a_row_go() {
     let cache = Cache::new();
     let store = cache.open();
@@ -70,7 +80,9 @@ fn recovering_beside_others_takes_nothing_from_them() {
             let store = cache.open();
             let mut rounds = 0;
             while !done.load(Ordering::Relaxed) || rounds == 0 {
-                assert_eq!(store.recover().unwrap(), Recovery::default());
+                // A partial file that was made and not locked yet may go: its owner makes another.
+                let recovery = store.recover().unwrap();
+                assert_eq!(Recovery { partials: 0, ..recovery }, Recovery::default());
                 rounds += 1;
             }
         });

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use aptpeer::digest::Sha256;
-use aptpeer::pieces::{Geometry, PIECE_LENGTH, PieceIndex};
+use aptpeer::pieces::{End, Geometry, PIECE_LENGTH, PieceIndex, PieceList, PieceSet, State};
 use aptpeer::swarm::{Download, Fact, Order, Outcome, PeerFault, PeerKind, Prefer, Standing};
 
 use crate::world::{Behaviour, LARGE, MB, Variant, World, mirror, neighbour, stranger};
@@ -350,4 +350,48 @@ fn a_crowd_that_gives_little_makes_nobody_later() {
             );
         }
     }
+}
+
+/// Whether a crowd makes a download do without a mirror that gives it 50 kB/s.
+fn gives_way_to_a_crowd(held_back: bool) -> bool {
+    let (mut now, geometry) = (Instant::now(), Geometry::new(LARGE).unwrap());
+    let mut machine = Download::new(Sha256::of(b"x"), geometry, Prefer::Speed, now);
+    machine.add_mirror(None);
+    for network in 1..=5 {
+        let peer = machine.add_peer(PeerKind::Stranger, [11, 0, network, 1].into(), Standing::default(), now);
+        let have = PieceSet::from_ranges(geometry.pieces(), [9..=9]);
+        machine.handle_list(peer, PieceList::unknown(geometry), have, now);
+    }
+    let (mut walk, mut at) = (None, 0);
+    for _ in 0..16 {
+        machine.handle_timeout(now);
+        while let Some(order) = machine.poll_order() {
+            match order {
+                Order::Walk { fetch, .. } => walk = Some(fetch),
+                Order::Cancel(fetch) if walk == Some(fetch) => return true,
+                _ => {}
+            }
+        }
+        now += Duration::from_millis(500);
+        let Some(fetch) = walk else { continue };
+        if held_back {
+            machine.handle_held_back(fetch, now);
+            machine.handle_begun(fetch, now);
+        }
+        at += 25_000;
+        machine.handle_progress(fetch, at, 25_000, now);
+        if at == 100_000 {
+            // The rest of the first piece came in no time.
+            at = PIECE_LENGTH;
+            machine.handle_walked(fetch, End::State(State::from_bytes(&[1; 32])), true);
+        }
+    }
+    assert!(walk.is_some());
+    false
+}
+
+#[test]
+fn who_walks_a_mirror_slowly_for_his_own_limit_takes_it_from_nobody() {
+    assert!(gives_way_to_a_crowd(false));
+    assert!(!gives_way_to_a_crowd(true));
 }

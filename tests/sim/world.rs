@@ -133,7 +133,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
         let start = Instant::now();
         let mut random = Random(plan.seed);
         let mut world = Self {
@@ -537,7 +537,7 @@ impl World {
             }
         }
         let node = &mut self.nodes[host];
-        if self.plan.neighbours.is_none() && !node.announced && node.offer().1.ranges() != [] {
+        if self.plan.neighbours.is_none() && !node.announced && !node.offer().1.ranges().is_empty() {
             node.announced = true;
             let takes = self.random.between(Duration::from_millis(500), Duration::from_secs(2));
             self.at(self.now + takes, Event::Announced(host));

@@ -17,7 +17,7 @@ fn sources(up: &[f64]) -> World {
         seeds,
         ..Plan::crowd(1, Prefer::Speed)
     };
-    World::new(plan)
+    World::new(&plan)
 }
 
 /// Which part of the object each source carried from `from` on.

@@ -93,6 +93,7 @@ pub(crate) struct Node {
     offer: Option<(u64, PieceList, PieceSet)>,
     /// Grows when its offer becomes another.
     version: u64,
+    /// The version that was told to those who wait.
     pub(crate) shown: u64,
     /// Who waits for that: a question, the download that asked it, and what it calls this node.
     pub(crate) waiting: Vec<(u64, Host, SourceId)>,

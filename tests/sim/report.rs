@@ -24,7 +24,7 @@ pub(crate) const HEADER: &str = "nodes  finished  median    p99  1st-p99  bound 
 impl Report {
     /// Runs the swarm and prints its line.
     #[allow(clippy::cast_precision_loss)]
-    pub(crate) fn of(name: &str, plan: Plan) -> Self {
+    pub(crate) fn of(name: &str, plan: &Plan) -> Self {
         let began = std::time::Instant::now();
         let mut world = World::new(plan);
         world.run();

@@ -135,7 +135,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
         let start = Instant::now();
         let mut random = Random(plan.seed);
         let mut world = Self {
@@ -155,9 +155,8 @@ impl World {
             busy: 0,
             lists: 0,
             events: 0,
-            plan,
+            plan: plan.clone(),
         };
-        let plan = world.plan.clone();
         for host in 0..plan.seeds.len() + plan.nodes {
             let seed = plan.seeds.get(host).copied();
             let (up, down) = (seed.unwrap_or(plan.up), plan.down);

@@ -14,7 +14,8 @@ use super::part::{Held, Part};
 use super::server::{
     PeerSite, describe, etag, json, no_slot, no_such_range, not_held, not_modified, partial_content, set,
 };
-use crate::http::{Body, Outcome, Representation, precondition};
+use super::turns::Turn;
+use crate::http::{Body, Outcome, Representation, origin, precondition};
 use crate::pieces::State;
 use crate::wire::{MAX_PIECE_LIST_BYTES, PieceListMessage, preferred_wait};
 
@@ -56,26 +57,26 @@ impl PeerSite {
             None => held.have.is_all(),
         };
         let waited = self.wait(request, &mut part, enough).await;
-        let mut response = self.send_part(part, wanted, from);
+        let mut response = match self.send_part(part, wanted, from).await {
+            Ok(response) | Err(response) => response,
+        };
         note_waited(&mut response, waited);
         response
     }
 
-    /// The held beginning of what is wanted. The whole is sent when it is here, and not before: as it comes, it would come
-    /// in fits and starts, and perhaps never to its end.
-    fn send_part(&self, part: Part, wanted: Option<Range<u64>>, from: IpAddr) -> Response<Body> {
-        let length = part.geometry().length();
-        let (status, range) = match wanted {
-            None if part.held().have.is_all() => (StatusCode::OK, 0..length),
-            None => return not_held(),
-            // RFC 9110, section 15.3.7: a server may send less than was asked for, for `Content-Range` says what it is.
-            Some(range) => match part.run(range) {
-                Some(run) => (StatusCode::PARTIAL_CONTENT, run),
-                None => return no_such_range(length),
-            },
-        };
-        let id = part.id();
-        let Some(slot) = self.take_slot(from) else { return no_slot() };
+    /// The held beginning of what is wanted, when it is its turn; or what is said instead.
+    async fn send_part(
+        &self,
+        part: Part,
+        wanted: Option<Range<u64>>,
+        from: IpAddr,
+    ) -> Result<Response<Body>, Response<Body>> {
+        to_send(&part, wanted.clone())?;
+        let turn = self.take_turn(&part, from).await.ok_or_else(no_slot)?;
+        // Pieces may have been taken back while it waited for its turn, or have come.
+        let (status, range) = to_send(&part, wanted)?;
+        let slot = self.take_slot(from).ok_or_else(no_slot)?.with(turn);
+        let (id, length) = (part.id(), part.geometry().length());
         let sent = range.end - range.start;
         let mut response = Response::new(slot.body(part.chunks(range.clone(), &self.throttle), sent));
         *response.status_mut() = status;
@@ -83,7 +84,20 @@ impl PeerSite {
             partial_content(&mut response, &range, length);
         }
         describe(&mut response, &id);
-        response
+        Ok(response)
+    }
+
+    /// A turn among those who are sent pieces of this object, at once or within a moment.
+    async fn take_turn(&self, part: &Part, from: IpAddr) -> Option<Turn> {
+        let (id, origin) = (part.id(), origin(from));
+        if let Some(turn) = self.turns.take(id, origin) {
+            return Some(turn);
+        }
+        let _waiting = Waiting::among(&self.waiting)?;
+        tokio::select! {
+            () = self.shutdown.cancelled() => None,
+            turn = self.turns.wait(id, origin) => turn,
+        }
     }
 
     /// The list of an object that is on its way. With `If-None-Match` it is only sent, and waited for, where it is another
@@ -130,6 +144,21 @@ impl PeerSite {
             () = part.wait(Duration::from_secs(seconds), enough) => {}
         }
         Some(seconds)
+    }
+}
+
+/// What of `wanted` would be sent now: as much of its beginning as is held. The whole is sent when it is here, and not
+/// before: as it comes, it would come in fits and starts, and perhaps never to its end.
+fn to_send(part: &Part, wanted: Option<Range<u64>>) -> Result<(StatusCode, Range<u64>), Response<Body>> {
+    let length = part.geometry().length();
+    match wanted {
+        None if part.held().have.is_all() => Ok((StatusCode::OK, 0..length)),
+        None => Err(not_held()),
+        // RFC 9110, section 15.3.7: a server may send less than was asked for, for `Content-Range` says what it is.
+        Some(range) => match part.run(range) {
+            Some(run) => Ok((StatusCode::PARTIAL_CONTENT, run)),
+            None => Err(no_such_range(length)),
+        },
     }
 }
 

@@ -5,6 +5,7 @@ mod client;
 mod growing;
 mod part;
 mod server;
+mod turns;
 mod visitor;
 
 pub use client::{ListAnswer, ListTag, News, PeerBody, PeerClient, PeerError};

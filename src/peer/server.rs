@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::part::{Part, Parts};
+use super::turns::{Turn, Turns};
 use super::visitor::visitor;
 use crate::digest::Sha256;
 use crate::http::{
@@ -41,6 +42,8 @@ pub struct PeerSite {
     parts: Arc<dyn Parts>,
     metrics: Metrics,
     uploads: Arc<Mutex<Slots<IpAddr>>>,
+    /// Of these uploads, those of objects that are on their way.
+    pub(super) turns: Arc<Turns>,
     pub(super) throttle: Throttle,
     pub(super) waiting: Arc<AtomicUsize>,
     pub(super) shutdown: CancellationToken,
@@ -64,7 +67,16 @@ impl PeerSite {
     ) -> Self {
         let throttle = Throttle::new(config.max_rate);
         let uploads = Arc::new(Mutex::new(Slots::new(config.max_uploads)));
-        Self { store, parts, metrics, uploads, throttle, waiting: Arc::default(), shutdown }
+        Self {
+            store,
+            parts,
+            metrics,
+            uploads,
+            turns: Arc::default(),
+            throttle,
+            waiting: Arc::default(),
+            shutdown,
+        }
     }
 
     /// Bodies that are being sent now.
@@ -182,6 +194,8 @@ pub(super) struct Slot {
     origin: IpAddr,
     metrics: Metrics,
     _active: InProgress,
+    /// One of those whose object is on its way.
+    _turn: Option<Turn>,
 }
 
 impl Slot {
@@ -191,7 +205,19 @@ impl Slot {
             return None;
         }
         let active = metrics.upload_started();
-        Some(Self { uploads: uploads.clone(), origin, metrics: metrics.clone(), _active: active })
+        Some(Self {
+            uploads: uploads.clone(),
+            origin,
+            metrics: metrics.clone(),
+            _active: active,
+            _turn: None,
+        })
+    }
+
+    /// The place, and a turn that ends with it.
+    pub(super) fn with(mut self, turn: Turn) -> Self {
+        self._turn = Some(turn);
+        self
     }
 
     /// The body of `chunks`, `length` bytes together, which keeps the place.

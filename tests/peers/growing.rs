@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use aptpeer::digest::Sha256;
 use base64::Engine as _;
 
+use crate::server::connect_from;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::http::{Response, Wire, request};
 use crate::support::mirror::{Fault, Mirror, Rule};
@@ -123,6 +124,37 @@ fn what_is_not_here_yet_is_refused_at_once() {
     assert_eq!((head.status, head.header("content-length")), (200, Some(&*length.to_string())));
     let etag = format!("\"{}\"", growing.id);
     assert_eq!(growing.ask("GET", &[("If-None-Match", &etag)]).status, 304);
+}
+
+/// A piece of the object on its way, asked for by a host of its own.
+fn ask_from(host: u8, growing: &Growing, headers: &[(&str, &str)]) -> Wire {
+    let mut wire = Wire::over(connect_from([127, 0, 9, host].into(), growing.address()));
+    wire.ask("GET", &format!("/hash/{}", growing.id), headers);
+    wire
+}
+
+/// A piece can be given on when it is whole: few at a time get theirs sooner than many.
+#[test]
+fn four_at_a_time_are_sent_what_is_on_its_way() {
+    let slowly = Setup::new().with("[transfer]\nmax_upload_rate = \"400KB/s\"\n");
+    let growing = Growing::new(slowly, Fault::StallBody(10_000_000));
+    growing.wait_for_have("0-1");
+    // Whoever waits for what is not here yet is in nobody's way.
+    let ahead = format!("bytes={}-", 2 * PIECE);
+    let _waiting: Vec<Wire> = (100..108)
+        .map(|host| ask_from(host, &growing, &[("Range", &ahead), ("Prefer", "wait=20")]))
+        .collect();
+    let first = [("Range", "bytes=0-4194303")];
+    let status = |mut wire: Wire| (wire.head().unwrap().status, wire);
+    let mut served: Vec<_> = (1..5).map(|host| status(ask_from(host, &growing, &first))).collect();
+    assert!(served.iter().all(|(status, _)| *status == 206));
+    let mut fifth = ask_from(5, &growing, &first);
+    let refused = fifth.response().unwrap();
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+
+    served.pop();
+    let next = wait_for(LIMIT, || (status(ask_from(6, &growing, &first)).0 == 206).then_some(()));
+    assert!(next.is_some(), "whoever hung up keeps a place");
 }
 
 #[test]

@@ -45,6 +45,8 @@ pub struct Asked {
     pub object: Sha256,
     /// Its geometry: how many states a list of it has.
     pub geometry: Geometry,
+    /// Whether its list is looked for as well, where it has one.
+    pub list: bool,
     /// Where to tell what is found.
     pub finder: Finder,
 }

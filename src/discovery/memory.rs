@@ -43,7 +43,7 @@ impl Discovery for Memory {
 
     fn look_up(&self, object: &Sha256, geometry: Geometry) -> Option<LookUp> {
         let (look_up, finder) = LookUp::new();
-        let asked = Asked { object: *object, geometry, finder };
+        let asked = Asked { object: *object, geometry, list: true, finder };
         self.asked.as_ref()?.try_send(asked).ok()?;
         Some(look_up)
     }

@@ -35,4 +35,9 @@ pub trait Discovery: Send + Sync {
     fn look_up(&self, _object: &Sha256, _geometry: Geometry) -> Option<LookUp> {
         None
     }
+
+    /// The same for a download that has looked before and goes on: only more peers are of use to it.
+    fn look_again(&self, object: &Sha256, geometry: Geometry) -> Option<LookUp> {
+        self.look_up(object, geometry)
+    }
 }

@@ -8,11 +8,15 @@ use crate::discovery::Provider;
 use crate::mirror::is_public;
 use crate::swarm::{Group, PeerKind};
 
-/// Strangers of one network in one download: a few, for one of them may be down; more are one host's word anyway.
+/// Strangers of one network in one download at a time: a few, for one of them may be down; more are one host's word anyway.
 const PER_GROUP: u32 = 4;
 
-/// Strangers in one download: several times more than it can ask at a time.
-const STRANGERS: u32 = 32;
+/// Strangers in one download at a time: several times more than it can ask at a time.
+const STRANGERS: usize = 32;
+
+/// Strangers that one download has to do with from its beginning to its end: whoever is gone makes room for another, but not
+/// without end, for somebody may name thousands of addresses of others.
+const ALL_STRANGERS: usize = 128;
 
 /// Peers in one download, neighbours and all: nobody has so many, but somebody may claim it.
 const PEERS: usize = 256;
@@ -31,7 +35,10 @@ pub(super) struct Borders {
 pub(super) struct Admission {
     known: HashSet<SocketAddr>,
     groups: HashMap<Group, u32>,
-    strangers: u32,
+    /// Those that are not gone.
+    strangers: HashSet<SocketAddr>,
+    /// Those that there were.
+    all_strangers: usize,
 }
 
 impl Borders {
@@ -55,12 +62,12 @@ impl Borders {
 impl Admission {
     /// Whether the download takes this peer, which it then knows. It takes each once, however it fares.
     pub(super) fn admit(&mut self, provider: &Provider, borders: &Borders) -> bool {
-        let address = SocketAddr::new(provider.address.ip().to_canonical(), provider.address.port());
+        let address = canonical(provider);
         if self.known.len() >= PEERS || self.known.contains(&address) || !borders.permit(provider) {
             return false;
         }
         if provider.kind == PeerKind::Stranger {
-            if self.strangers >= STRANGERS {
+            if !self.has_room() {
                 return false;
             }
             let group = self.groups.entry(Group::of(address.ip())).or_default();
@@ -68,10 +75,34 @@ impl Admission {
                 return false;
             }
             *group += 1;
-            self.strangers += 1;
+            self.strangers.insert(address);
+            self.all_strangers += 1;
         }
         self.known.insert(address)
     }
+
+    /// Whether there is room for a stranger.
+    pub(super) fn has_room(&self) -> bool {
+        self.strangers.len() < STRANGERS && self.all_strangers < ALL_STRANGERS
+    }
+
+    /// A peer is gone: another stranger may have its place. It does not come back itself.
+    pub(super) fn release(&mut self, provider: &Provider) {
+        let address = canonical(provider);
+        if !self.strangers.remove(&address) {
+            return;
+        }
+        let group = Group::of(address.ip());
+        let Some(count) = self.groups.get_mut(&group) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.groups.remove(&group);
+        }
+    }
+}
+
+fn canonical(provider: &Provider) -> SocketAddr {
+    SocketAddr::new(provider.address.ip().to_canonical(), provider.address.port())
 }
 
 #[cfg(test)]
@@ -97,6 +128,33 @@ mod tests {
         assert!(admission.admit(&neighbour("9.1.1.99:1"), &borders), "a neighbour is no stranger");
         assert!(!admission.admit(&neighbour("9.1.1.99:1"), &borders), "once");
         assert!(!admission.admit(&stranger("[::ffff:9.1.1.99]:1"), &borders), "in disguise");
+    }
+
+    #[test]
+    fn whoever_is_gone_makes_room_and_a_flood_of_them_ends() {
+        let (mut admission, borders) = (Admission::default(), Borders::default());
+        let of_one: Vec<_> = (1..=4).map(|host| stranger(&format!("9.1.1.{host}:1"))).collect();
+        assert!(of_one.iter().all(|peer| admission.admit(peer, &borders)));
+        let fifth = stranger("9.1.1.5:1");
+        assert!(!admission.admit(&fifth, &borders));
+        admission.release(&of_one[0]);
+        admission.release(&of_one[0]);
+        assert!(!admission.admit(&of_one[0], &borders), "itself does not come back");
+        assert!(admission.admit(&fifth, &borders));
+        assert!(!admission.admit(&stranger("9.1.1.6:1"), &borders), "one place for one");
+
+        let flood = (0..9999_u32).map(|host| stranger(&format!("9.{}.{}.1:1", 2 + host / 250, host % 250)));
+        let mut admitted = 5;
+        for peer in flood {
+            if admission.admit(&peer, &borders) {
+                admitted += 1;
+                admission.release(&peer);
+            }
+        }
+        assert_eq!(admitted, ALL_STRANGERS);
+        assert!(!admission.has_room());
+        assert!(admission.known.len() <= PEERS && admission.groups.len() == 1);
+        assert!(admission.admit(&neighbour("10.0.0.1:1"), &borders), "neighbours have their own places");
     }
 
     #[test]

@@ -25,6 +25,24 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// meanwhile may be found a little later.
 const FRUITLESS_MEMORY: Duration = Duration::from_secs(180);
 
+/// And one of several pieces, that others may have a part of soon.
+const FRUITLESS_MEMORY_LARGE: Duration = Duration::from_secs(10);
+
+/// How many of the places those may have who look once more: downloads that begin come first.
+const AGAIN_AT_A_TIME: usize = 8;
+
+/// How long after one look-up the next may begin: about as long as it takes others to get a piece and to be told of.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// After so many look-ups in a row that found nobody new, the pause doubles with each, up to [`LONGEST_PAUSE`].
+const PATIENT: u32 = 4;
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(160);
+
+/// Look-ups of one download, all in all: hours of a download that nobody helps.
+const MOST: u32 = 64;
+
 /// The most objects that nobody had which are remembered; the oldest makes room.
 const FRUITLESS: usize = 4096;
 
@@ -32,6 +50,7 @@ const FRUITLESS: usize = 4096;
 #[derive(Debug)]
 pub(super) struct LookUps {
     places: Arc<Semaphore>,
+    again: Arc<Semaphore>,
     fruitless: Mutex<HashMap<Sha256, Instant>>,
 }
 
@@ -45,11 +64,62 @@ pub(super) struct Findings {
     until: Instant,
     found: bool,
     _place: OwnedSemaphorePermit,
+    _again: Option<OwnedSemaphorePermit>,
+}
+
+/// When a download of several pieces looks for more peers.
+#[derive(Debug)]
+pub(super) struct Again {
+    not_before: Instant,
+    pause: Duration,
+    in_vain: u32,
+    left: u32,
+}
+
+impl Again {
+    /// The first look-up begins, or would if there were a place.
+    pub(super) fn after_first(now: Instant) -> Self {
+        Self { not_before: now + PAUSE, pause: PAUSE, in_vain: 0, left: MOST - 1 }
+    }
+
+    /// Whether the download may look once more, if that is of use to it.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.left > 0 && now >= self.not_before
+    }
+
+    /// It looks once more.
+    pub(super) fn note_start(&mut self, now: Instant) {
+        self.left -= 1;
+        self.in_vain += 1;
+        if self.in_vain > PATIENT {
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        }
+        self.not_before = now + self.pause;
+    }
+
+    /// It has nothing to look for now, or no place.
+    pub(super) fn put_off(&mut self, now: Instant) {
+        self.not_before = now + Duration::from_secs(1);
+    }
+
+    /// Whether it has.
+    pub(super) const fn has_looked_again(&self) -> bool {
+        self.left < MOST - 1
+    }
+
+    /// Somebody new was found.
+    pub(super) fn note_found(&mut self) {
+        (self.in_vain, self.pause) = (0, PAUSE);
+    }
 }
 
 impl LookUps {
     pub(super) fn new() -> Self {
-        Self { places: Arc::new(Semaphore::new(AT_A_TIME)), fruitless: Mutex::default() }
+        Self {
+            places: Arc::new(Semaphore::new(AT_A_TIME)),
+            again: Arc::new(Semaphore::new(AGAIN_AT_A_TIME)),
+            fruitless: Mutex::default(),
+        }
     }
 
     /// Looks for peers that hold the object in every way there is; `None` where there is none, where nobody had it a
@@ -61,17 +131,41 @@ impl LookUps {
         geometry: Geometry,
     ) -> Option<Findings> {
         let now = clock::now();
-        if lock(&self.fruitless).get(&object).is_some_and(|at| now < *at + FRUITLESS_MEMORY) {
+        let memory = if geometry.pieces() == 1 { FRUITLESS_MEMORY } else { FRUITLESS_MEMORY_LARGE };
+        if lock(&self.fruitless).get(&object).is_some_and(|at| now < *at + memory) {
             return None;
         }
         let place = self.places.clone().try_acquire_owned().ok()?;
-        let look_ups: Vec<LookUp> =
-            discovery.iter().filter_map(|discovery| discovery.look_up(&object, geometry)).collect();
+        let look_ups = discovery.iter().filter_map(|discovery| discovery.look_up(&object, geometry));
+        self.findings(look_ups.collect(), object, place, None)
+    }
+
+    /// Looks for more peers of an object that is on its way; `None` as for [`LookUps::start`], and where enough downloads look
+    /// once more already.
+    pub(super) fn start_again(
+        self: &Arc<Self>,
+        discovery: &[Arc<dyn Discovery>],
+        object: Sha256,
+        geometry: Geometry,
+    ) -> Option<Findings> {
+        let again = self.again.clone().try_acquire_owned().ok()?;
+        let place = self.places.clone().try_acquire_owned().ok()?;
+        let look_ups = discovery.iter().filter_map(|discovery| discovery.look_again(&object, geometry));
+        self.findings(look_ups.collect(), object, place, Some(again))
+    }
+
+    fn findings(
+        self: &Arc<Self>,
+        look_ups: Vec<LookUp>,
+        object: Sha256,
+        place: OwnedSemaphorePermit,
+        again: Option<OwnedSemaphorePermit>,
+    ) -> Option<Findings> {
         if look_ups.is_empty() {
             return None;
         }
-        let (shared, until) = (self.clone(), now + LIMIT);
-        Some(Findings { look_ups, object, shared, until, found: false, _place: place })
+        let (shared, until) = (self.clone(), clock::now() + LIMIT);
+        Some(Findings { look_ups, object, shared, until, found: false, _place: place, _again: again })
     }
 
     fn note_fruitless(&self, object: Sha256) {
@@ -190,6 +284,39 @@ mod tests {
         assert_eq!(findings.next().await, None);
         drop(findings);
         assert!(asked.finder.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn whoever_looks_again_leaves_places_to_those_who_begin() {
+        let (memory, _asked) = Memory::with_look_ups(Vec::new());
+        let ways: Vec<Arc<dyn Discovery>> = vec![Arc::new(memory)];
+        let look_ups = Arc::new(LookUps::new());
+        let geometry = Geometry::new(9_000_000).unwrap();
+        let again = |number| look_ups.start_again(&ways, object(number), geometry);
+        let mut under_way: Vec<Findings> = (0..100).filter_map(again).collect();
+        assert_eq!(under_way.len(), AGAIN_AT_A_TIME);
+        under_way.extend((100..200).filter_map(|number| look_ups.start(&ways, object(number), geometry)));
+        assert_eq!(under_way.len(), AT_A_TIME);
+    }
+
+    #[test]
+    fn a_download_looks_every_ten_seconds_less_often_in_vain_and_not_for_ever() {
+        let mut now = Instant::now();
+        let mut again = Again::after_first(now);
+        let mut wait = |again: &mut Again| {
+            let since = now;
+            while !again.is_due(now) && now < since + LONGEST_PAUSE * 2 {
+                now += Duration::from_secs(1);
+            }
+            again.note_start(now);
+            (now - since).as_secs()
+        };
+        let pauses: Vec<u64> = (0..9).map(|_| wait(&mut again)).collect();
+        assert_eq!(pauses, [10, 10, 10, 10, 10, 20, 40, 80, 160]);
+        again.note_found();
+        assert_eq!([wait(&mut again), wait(&mut again)], [160, 10]);
+        (0..MOST - 12).for_each(|_| again.note_start(Instant::now()));
+        assert!(again.has_looked_again() && !again.is_due(now + Duration::from_secs(9999)));
     }
 
     #[test]

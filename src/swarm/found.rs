@@ -1,9 +1,10 @@
 //! What look-ups find for a download: more peers to wait for, and lists of the object that nobody answers for.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::download::Download;
 use super::order::Fact;
+use super::pace;
 use crate::pieces::{PieceIndex, PieceList};
 
 impl Download {
@@ -15,6 +16,23 @@ impl Download {
     /// No more peers will be found.
     pub const fn handle_findings_end(&mut self) {
         self.findings_until = None;
+    }
+
+    /// Whether it is worth looking for more peers once more: what is missing would take longer than `worthwhile` at the rate
+    /// of the last seconds. Not where it is our own limit that all keep to.
+    pub fn wants_more_peers(&self, worthwhile: Duration, now: Instant) -> bool {
+        let is_recent = |at: Option<Instant>| at.is_some_and(|at| now < at + pace::JUDGE_AFTER);
+        if is_recent(self.held_back) || is_recent(self.mirror_held_back) {
+            return false;
+        }
+        let geometry = self.geometry();
+        let unlinked = (0..geometry.pieces()).filter(|piece| !self.ledger.is_linked(*piece));
+        let missing: u64 =
+            unlinked.map(|piece| geometry.range(piece)).map(|range| range.end - range.start).sum();
+        let rate = self.from_peers.rate(now) + self.from_mirror.rate(now);
+        #[allow(clippy::cast_precision_loss, reason = "lengths below 2^53")]
+        let missing = missing as f64;
+        missing > rate * worthwhile.as_secs_f64()
     }
 
     /// A list that a look-up has found; `signed` by a publisher whom the user trusts. One with holes is ignored: no

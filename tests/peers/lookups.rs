@@ -103,6 +103,32 @@ fn a_stranger_found_in_the_middle_takes_its_share() {
     assert_eq!(lies_noticed(&node.metrics()), 0);
 }
 
+/// Others begin later than we do, and are found by whoever looks again.
+#[test]
+fn a_long_download_looks_for_peers_again() {
+    let repository = repository();
+    let objects = objects(&repository);
+    let peer = Peer::start_on(network(1), &slices(&objects), &[]);
+    let mirror = slow_mirror(&repository, 1_500_000);
+    let (node, mut asked) = Node::looking();
+    learn(node.proxy, &mirror);
+    let fetched = std::thread::scope(|scope| {
+        let fetching = scope.spawn(|| fetch(node.proxy, &url(&mirror, &repository, "twelve"), &[]));
+        drop(asked_for(&mut asked, &objects[2]));
+        let again = asked_for(&mut asked, &objects[2]);
+        again.finder.tell(stranger(peer.address()));
+        drop(again);
+        fetching.join().unwrap()
+    });
+    check_whole(&fetched, &objects[2]);
+    let (from_peers, from_mirror) = node.tally("twelve");
+    println!(
+        "{from_mirror} bytes came from the mirror, {from_peers} from the stranger, in {:?}",
+        fetched.took
+    );
+    assert!(from_peers > objects[2].len() as u64 / 5, "{from_peers}");
+}
+
 #[test]
 fn a_download_that_ends_cancels_its_look_up() {
     let repository = repository();

@@ -109,13 +109,13 @@ impl Jobs {
         }
     }
 
-    /// Asks for the peers of an object, and for its list where it has one.
+    /// Asks for the peers of an object, and for its list where it is wanted and it has one.
     fn look_up_object(&mut self, lanes: &mut [Lane], asked: Asked, now: Instant) {
-        let Asked { object, geometry, finder } = asked;
+        let Asked { object, geometry, list, finder } = asked;
         let job = self.new_job(Wanted::Object { finder, lists: Lists::new(geometry) }, now);
         let info_hash = InfoHash::from(object);
         self.start(lanes, job, Part::Peers, |node, now| node.find_peers(info_hash.into(), Urgency::Now, now));
-        if listed_states(geometry.length()).is_none() {
+        if !list || listed_states(geometry.length()).is_none() {
             return;
         }
         for (target, salt, key) in self.heads(&object) {

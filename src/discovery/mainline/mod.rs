@@ -156,6 +156,13 @@ impl Dht {
         matches!(tokio::time::timeout(limit, ready).await, Ok(Ok(_)))
     }
 
+    fn look_for(&self, object: Sha256, geometry: Geometry, list: bool) -> Option<LookUp> {
+        let (look_up, finder) = LookUp::new();
+        let asked = Asked { object, geometry, list, finder };
+        self.commands.try_send(Command::LookUp(asked)).ok()?;
+        Some(look_up)
+    }
+
     async fn ask(&self, command: impl FnOnce(oneshot::Sender<Ended>) -> Command) -> Option<Ended> {
         let (done, ended) = oneshot::channel();
         let asked = async {
@@ -172,9 +179,10 @@ impl Discovery for Dht {
     }
 
     fn look_up(&self, object: &Sha256, geometry: Geometry) -> Option<LookUp> {
-        let (look_up, finder) = LookUp::new();
-        let asked = Asked { object: *object, geometry, finder };
-        self.commands.try_send(Command::LookUp(asked)).ok()?;
-        Some(look_up)
+        self.look_for(*object, geometry, true)
+    }
+
+    fn look_again(&self, object: &Sha256, geometry: Geometry) -> Option<LookUp> {
+        self.look_for(*object, geometry, false)
     }
 }

@@ -1,7 +1,7 @@
 //! The peers of a download: who is looked for, who is taken, and what they say and did.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
@@ -9,10 +9,13 @@ use super::Flight;
 use crate::clock;
 use crate::discovery::{Found, Provider};
 use crate::download::Want;
-use crate::download::findings::Findings;
+use crate::download::findings::{Again, Findings};
 use crate::metrics::VerificationFailure;
 use crate::peer::{ListAnswer, News, PeerError};
 use crate::swarm::{Fact, PeerFault, PeerKind, Prefer, SourceId};
+
+/// A download that would be over sooner than this is not helped by a look-up, which takes seconds itself.
+const WORTHWHILE: Duration = Duration::from_secs(10);
 
 impl Flight {
     /// Starts to look for peers: at once where an object has several pieces, or no peer is known; for a small one that
@@ -21,10 +24,13 @@ impl Flight {
     pub(super) fn look_up_if_due(&mut self) {
         let small = self.canvas.geometry().pieces() == 1;
         let spared = small && self.machine.has_live_peer();
-        if self.looked_up || spared || self.machine.ledger().is_closed() {
+        if spared || self.machine.ledger().is_closed() {
             return;
         }
-        self.looked_up = true;
+        if self.again.is_some() {
+            return self.look_again_if_due();
+        }
+        self.again = Some(Again::after_first(clock::now()));
         let Want { id, .. } = self.shared.want;
         self.findings = self.context.look_ups.start(&self.context.discovery, id, self.canvas.geometry());
         if let Some(findings) = &self.findings {
@@ -32,9 +38,31 @@ impl Flight {
         }
     }
 
+    /// Looks for more peers while an object of several pieces would still take a while: others have begun meanwhile, and
+    /// some that were found are gone. Nothing waits for what is found so.
+    fn look_again_if_due(&mut self) {
+        let (now, geometry) = (clock::now(), self.canvas.geometry());
+        let Some(again) = self.again.as_mut().filter(|again| again.is_due(now)) else { return };
+        if geometry.pieces() == 1 || self.findings.is_some() {
+            return;
+        }
+        if !self.admission.has_room() || !self.machine.wants_more_peers(WORTHWHILE, now) {
+            return again.put_off(now);
+        }
+        let id = self.shared.want.id;
+        self.findings = self.context.look_ups.start_again(&self.context.discovery, id, geometry);
+        match &self.findings {
+            Some(_) => again.note_start(now),
+            None => again.put_off(now),
+        }
+        debug!(object = %id, began = self.findings.is_some(), "looking for more peers");
+    }
+
     pub(super) fn handle_found(&mut self, found: Option<Found>) {
         match found {
             Some(Found::Provider(provider)) => self.add_found(provider),
+            // One that was found before, and perhaps given up since.
+            Some(Found::List { .. }) if self.again.as_ref().is_some_and(Again::has_looked_again) => {}
             Some(Found::List { list, signed }) => self.machine.handle_found_list(list, signed),
             None => {
                 self.findings = None;
@@ -61,6 +89,9 @@ impl Flight {
             return;
         }
         debug!(object = %self.shared.want.id, peer = %provider.address, "a look-up found a peer");
+        if let Some(again) = &mut self.again {
+            again.note_found();
+        }
         let untried = provider.kind == PeerKind::Stranger && standing.first_byte.is_none();
         standing.doubtful |= untried && self.context.prefer == Prefer::Speed;
         let source = self.machine.add_peer(provider.kind, provider.address.ip(), standing, now);
@@ -106,12 +137,13 @@ impl Flight {
         }
     }
 
-    pub(super) fn note(&self, fact: &Fact) {
+    pub(super) fn note(&mut self, fact: &Fact) {
         let object = self.shared.want.id;
         match fact {
             Fact::PeerFaulted(source, fault) => {
                 let Some(peer) = self.peers.get(source) else { return };
                 debug!(%object, peer = %peer.address, %fault, "peer faulted");
+                self.admission.release(peer);
                 if *fault == PeerFault::WrongList {
                     self.context.metrics.verification_failed(VerificationFailure::PieceList);
                 }
@@ -143,7 +175,13 @@ impl Flight {
                 warn!(%object, "bytes that were handed out proved wrong: whoever reads them starts over");
                 self.context.note_taint(object);
             }
-            Fact::PieceLinked(..) | Fact::NotHeld(_) | Fact::ListDiscarded | Fact::MirrorJoined => {
+            Fact::NotHeld(source) => {
+                debug!(%object, ?fact, "download");
+                if let Some(peer) = self.peers.get(source) {
+                    self.admission.release(peer);
+                }
+            }
+            Fact::PieceLinked(..) | Fact::ListDiscarded | Fact::MirrorJoined => {
                 debug!(%object, ?fact, "download");
             }
         }

@@ -19,7 +19,7 @@ use self::keeping::note_saved;
 use super::admission::Admission;
 use super::canvas::{Canvas, Licence};
 use super::fetch::{Event, Timing};
-use super::findings::Findings;
+use super::findings::{Again, Findings};
 use super::seeding::Window;
 use super::{Context, DownloadError, Progress, Stage, Tally, Want};
 use crate::clock;
@@ -67,9 +67,10 @@ pub(super) struct Flight {
     /// The lists that holders of a part told last.
     tags: HashMap<SourceId, ListTag>,
     admission: Admission,
-    /// `None` before a look-up is due and after its end.
+    /// `None` while nobody looks.
     findings: Option<Findings>,
-    looked_up: bool,
+    /// `None` before the first look-up.
+    again: Option<Again>,
     tasks: JoinSet<()>,
     running: HashMap<FetchId, Running>,
     events: mpsc::Sender<Event>,
@@ -121,7 +122,7 @@ impl Flight {
             tags: HashMap::new(),
             admission: Admission::default(),
             findings: None,
-            looked_up: false,
+            again: None,
             tasks: JoinSet::new(),
             running: HashMap::new(),
             events,

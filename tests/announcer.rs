@@ -6,11 +6,13 @@
 mod support;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use aptpeer::announcer::{Announce, Announced, Announcer, AnnouncerConfig, Answer, List, Published};
+use aptpeer::announcer::{
+    Announce, Announced, Announcer, AnnouncerConfig, Answer, Downloading, List, OnItsWay, Published,
+};
 use aptpeer::digest::{InfoHash, Sha256};
 use aptpeer::pieces::{Geometry, PIECE_LENGTH};
 use aptpeer::store::{Origin, Store, StoreConfig};
@@ -76,6 +78,27 @@ impl Announce for Network {
     }
 }
 
+/// Downloads that are told of.
+#[derive(Default)]
+struct Begun(watch::Sender<u64>, Mutex<Vec<OnItsWay>>);
+
+impl Begun {
+    fn set(&self, objects: Vec<OnItsWay>) {
+        *self.1.lock().unwrap() = objects;
+        self.0.send_modify(|count| *count += 1);
+    }
+}
+
+impl Downloading for Begun {
+    fn on_their_way(&self) -> Vec<OnItsWay> {
+        self.1.lock().unwrap().clone()
+    }
+
+    fn begun(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+}
+
 /// A running announcer.
 struct Running {
     announcer: Arc<Announcer>,
@@ -85,7 +108,11 @@ struct Running {
 
 impl Running {
     fn start(store: &Store, network: &Arc<Network>, config: AnnouncerConfig) -> Self {
-        let announcer = Arc::new(Announcer::new(store.clone(), network.clone(), config));
+        Self::with(store, network, config, Arc::default())
+    }
+
+    fn with(store: &Store, network: &Arc<Network>, config: AnnouncerConfig, begun: Arc<Begun>) -> Self {
+        let announcer = Arc::new(Announcer::new(store.clone(), network.clone(), config).and_of(begun));
         let shutdown = CancellationToken::new();
         let (runs, token) = (announcer.clone(), shutdown.clone());
         Self { announcer, shutdown, task: tokio::spawn(async move { runs.run(token).await }) }
@@ -203,6 +230,31 @@ async fn the_list_of_a_large_object_is_published_as_the_store_has_it() {
     running.stop().await;
     let geometry = Geometry::new(bytes.len() as u64).unwrap();
     assert_eq!(*lists.borrow(), [List { id, geometry, states: peers::states(&bytes) }]);
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_is_announced_and_again_with_its_list_when_it_is_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), u64::MAX);
+    let (network, begun) = (Network::new(), Arc::new(Begun::default()));
+    let running = Running::with(&store, &network, config(USUAL), begun.clone());
+    let bytes = noise(1, usize::try_from(PIECE_LENGTH).unwrap() * 2 + 1);
+    let object = |bytes: &[u8], since| OnItsWay { id: Sha256::of(bytes), length: bytes.len() as u64, since };
+    let (now, dropped) = (Instant::now(), noise(2, 9_000_000));
+    begun.set(vec![object(&bytes, now), object(&dropped, now)]);
+    network.wait_for(Sha256::of(&bytes), 1).await;
+    network.wait_for(Sha256::of(&dropped), 1).await;
+    assert!(now.elapsed() >= Duration::from_secs(2), "what is whole soon is announced then");
+    assert!(network.lists.borrow().is_empty());
+
+    let id = publish(&store, &bytes);
+    begun.set(Vec::new());
+    network.wait_for(id, 2).await;
+    let mut lists = network.lists.subscribe();
+    tokio::time::timeout(LIMIT, lists.wait_for(|lists| !lists.is_empty())).await.unwrap().unwrap();
+    let held = || running.announcer.summary().held;
+    assert_eq!((held(), network.count(Sha256::of(&dropped))), (1, 1));
+    running.stop().await;
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ fn name(number: u32) -> Sha256 {
 }
 
 fn candidate(number: u32, length: u64) -> Candidate {
-    Candidate { id: name(number), length, unused: Duration::ZERO, last: None, announce: true }
+    Candidate { id: name(number), length, unused: Duration::ZERO, last: None, announce: true, whole: true }
 }
 
 /// A whole cache as archives are: many small files, few large ones, each used at some time within a month.
@@ -449,4 +449,57 @@ fn the_budget_is_kept_for_caches_of_every_size() {
         assert!(alive.len() >= summary.kept, "{} of {} are alive", alive.len(), summary.kept);
         assert!(count > 1000 || alive.len() == objects.len(), "200 fit");
     }
+}
+
+fn growing(number: u32, length: u64) -> Candidate {
+    Candidate { whole: false, ..candidate(number, length) }
+}
+
+#[test]
+fn what_is_on_its_way_is_announced_at_once_and_with_its_list_when_it_is_whole() {
+    let others: Vec<_> = (10..2000).map(|number| candidate(number, 1 << 30)).collect();
+    let (part, whole) = (growing(1, 5 * PIECE_LENGTH), candidate(1, 5 * PIECE_LENGTH));
+    let mut trial = Trial::new(PLAN, &others);
+    trial.run(MINUTE);
+    trial.schedule.handle_held(&part, trial.now);
+    trial.run(Duration::from_secs(5));
+    let starts = trial.starts_of(&part.id);
+    assert!(starts.len() == 1 && starts[0] <= MINUTE + Duration::from_secs(4), "{starts:?}");
+    let lists = |trial: &Trial| trial.starts.iter().filter(|(_, s)| s.id == part.id && s.list).count();
+    assert_eq!(lists(&trial), 0, "its list is not known");
+    // It is listed again and again meanwhile.
+    let mut all = others.clone();
+    all.push(part);
+    trial.schedule.handle_list(&all, trial.now);
+    trial.run(MINUTE);
+    assert_eq!(trial.starts_of(&part.id).len(), 1);
+
+    all.pop();
+    all.push(whole);
+    trial.schedule.handle_list(&all, trial.now);
+    trial.run(MINUTE);
+    assert_eq!((trial.starts_of(&part.id).len(), lists(&trial)), (2, 1));
+}
+
+#[test]
+fn what_becomes_whole_while_it_is_being_announced_gets_its_list_too() {
+    let mut trial = Trial::new(PLAN, &[]);
+    trial.schedule.handle_list(&[growing(1, 5 * PIECE_LENGTH)], trial.now);
+    trial.run(Duration::from_secs(1));
+    assert_eq!(trial.starts.len(), 1);
+    trial.schedule.handle_list(&[candidate(1, 5 * PIECE_LENGTH)], trial.now);
+    trial.run(MINUTE);
+    assert_eq!(trial.starts.iter().map(|(_, start)| start.list).collect::<Vec<_>>(), [false, true]);
+    trial.run(20 * MINUTE);
+    assert_eq!(trial.starts.len(), 2, "until its period is over");
+}
+
+#[test]
+fn a_download_that_comes_to_nothing_is_not_announced_again() {
+    let mut trial = Trial::new(PLAN, &[]);
+    trial.schedule.handle_list(&[growing(1, 5 * PIECE_LENGTH)], trial.now);
+    trial.run(MINUTE);
+    trial.schedule.handle_list(&[], trial.now);
+    trial.run(3 * HOUR);
+    assert_eq!(trial.starts.len(), 1);
 }

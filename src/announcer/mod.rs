@@ -1,4 +1,4 @@
-//! Keeps our announcements in the DHT alive: what the store holds goes through the schedule to a handle of the DHT.
+//! Keeps our announcements in the DHT alive: what the store holds, and what is on its way there, goes through the schedule to a handle of the DHT.
 //!
 //! The schedule decides, the store remembers, the DHT acts; this room only carries between them. All its tasks belong to
 //! [`Announcer::run`], which waits for them.
@@ -34,6 +34,9 @@ const LIST_LEAST: Duration = Duration::from_secs(5);
 /// seconds.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a part of an object is held before it is announced: most downloads are over by then, and are announced whole.
+const EARLY: Duration = Duration::from_secs(2);
+
 /// The machine slept, or its clock was set, where the wall clock went so much further than the monotonic one.
 const SLEPT: Duration = Duration::from_secs(60);
 
@@ -52,6 +55,26 @@ pub trait Announce: Send + Sync {
     fn moves(&self) -> Option<watch::Receiver<u64>> {
         None
     }
+}
+
+/// An object of several pieces of which a part can be given to others already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnItsWay {
+    /// The object.
+    pub id: Sha256,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Since when a part of it could be given away.
+    pub since: Instant,
+}
+
+/// Who knows what is on its way.
+pub trait Downloading: Send + Sync {
+    /// Every such object. One that is whole must be in the store before it is left out here.
+    fn on_their_way(&self) -> Vec<OnItsWay>;
+
+    /// Changes whenever there is another one.
+    fn begun(&self) -> watch::Receiver<u64>;
 }
 
 /// How an announce ended.
@@ -99,6 +122,7 @@ pub struct AnnouncerConfig {
 /// The announcer: made here, at work in [`Announcer::run`].
 pub struct Announcer {
     store: Store,
+    downloads: Option<Arc<dyn Downloading>>,
     dht: Arc<dyn Announce>,
     config: AnnouncerConfig,
     summary: RwLock<Summary>,
@@ -107,7 +131,14 @@ pub struct Announcer {
 impl Announcer {
     /// An announcer of what `store` holds.
     pub fn new(store: Store, dht: Arc<dyn Announce>, config: AnnouncerConfig) -> Self {
-        Self { store, dht, config, summary: RwLock::default() }
+        Self { store, downloads: None, dht, config, summary: RwLock::default() }
+    }
+
+    /// Lets it announce what `downloads` have a part of, too.
+    #[must_use]
+    pub fn and_of(mut self, downloads: Arc<dyn Downloading>) -> Self {
+        self.downloads = Some(downloads);
+        self
     }
 
     /// What is announced, in figures that are at most a minute old.
@@ -126,7 +157,8 @@ impl Announcer {
                 () = shutdown.cancelled() => break,
                 () = tokio::time::sleep_until(round.next_event().into()) => {}
                 changed = round.changes.changed(), if !round.changed => round.changed = changed.is_ok(),
-                () = moved(&mut round.moves) => round.move_on(),
+                () = told(&mut round.moves) => round.move_on(),
+                () = told(&mut round.begun) => round.look_at = round.look_at.or(Some(clock::now() + EARLY)),
                 Some(ended) = round.flights.join_next_with_id() => round.end(ended),
             }
         }
@@ -154,6 +186,9 @@ struct Round<'a> {
     changes: watch::Receiver<u64>,
     changed: bool,
     moves: Option<watch::Receiver<u64>>,
+    begun: Option<watch::Receiver<u64>>,
+    /// When to look at what is on its way.
+    look_at: Option<Instant>,
     listed: Option<Instant>,
     clocks: (Instant, u64),
 }
@@ -171,6 +206,8 @@ impl<'a> Round<'a> {
             changes: announcer.store.changes(),
             changed: false,
             moves: announcer.dht.moves(),
+            begun: announcer.downloads.as_ref().map(|downloads| downloads.begun()),
+            look_at: None,
             listed: None,
             clocks: (now, clock::unix_seconds()),
         }
@@ -180,7 +217,7 @@ impl<'a> Round<'a> {
     fn next_event(&self) -> Instant {
         let now = clock::now();
         let start = self.schedule.next_timeout(now);
-        start.into_iter().chain([self.list_at().unwrap_or(now)]).min().unwrap_or(now)
+        start.into_iter().chain(self.look_at).chain([self.list_at().unwrap_or(now)]).min().unwrap_or(now)
     }
 
     fn list_at(&self) -> Option<Instant> {
@@ -192,6 +229,11 @@ impl<'a> Round<'a> {
         if self.list_at().is_none_or(|at| at <= clock::now()) {
             self.write_down().await;
             self.list().await;
+        }
+        if self.look_at.is_some_and(|at| at <= clock::now()) {
+            for candidate in self.growing() {
+                self.schedule.handle_held(&candidate, clock::now());
+            }
         }
         while let Some(start) = self.schedule.poll_start(clock::now()) {
             self.start(start);
@@ -205,10 +247,38 @@ impl<'a> Round<'a> {
         self.changes.mark_unchanged();
         self.note_sleep();
         let store = self.announcer.store.clone();
+        // First, so that what becomes whole meanwhile is in one of them.
+        let mut candidates = self.growing();
         let Some(offers) = in_background("list what is held", move || store.offers()).await else { return };
         let wall = clock::unix_seconds();
-        let candidates: Vec<Candidate> = offers.iter().map(|offer| candidate(offer, wall)).collect();
+        candidates.extend(offers.iter().map(|offer| candidate(offer, wall)));
         self.schedule.handle_list(&candidates, clock::now());
+    }
+
+    /// What is on its way for a while now. The next look is when more of it will be.
+    fn growing(&mut self) -> Vec<Candidate> {
+        let Some(downloads) = &self.announcer.downloads else { return Vec::new() };
+        let now = clock::now();
+        let (old, young): (Vec<_>, Vec<_>) =
+            downloads.on_their_way().into_iter().partition(|object| object.since + EARLY <= now);
+        self.look_at = young.iter().map(|object| object.since + EARLY).min();
+        let candidate = |OnItsWay { id, length, .. }| Candidate {
+            id,
+            length,
+            unused: Duration::ZERO,
+            last: None,
+            announce: true,
+            whole: false,
+        };
+        old.into_iter().map(candidate).collect()
+    }
+
+    /// Whether there is anything of the object to give away. The list may be a minute old; this is one question to the
+    /// catalog.
+    fn holds(&self, id: &Sha256) -> bool {
+        let is_on_its_way =
+            |downloads: &Arc<dyn Downloading>| downloads.on_their_way().iter().any(|object| object.id == *id);
+        self.announcer.store.contains(id) || self.announcer.downloads.as_ref().is_some_and(is_on_its_way)
     }
 
     /// The monotonic clock stands still while the machine sleeps, the nodes forget us all the same.
@@ -238,8 +308,7 @@ impl<'a> Round<'a> {
     }
 
     fn start(&mut self, start: Start) {
-        // The list may be a minute old; this is one question to the catalog.
-        if !self.announcer.store.contains(&start.id) {
+        if !self.holds(&start.id) {
             self.schedule.handle_skipped(&start.id);
             return;
         }
@@ -264,14 +333,14 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Waits for the next move; for ever where there is none to come.
-async fn moved(moves: &mut Option<watch::Receiver<u64>>) {
-    if let Some(told) = moves
-        && told.changed().await.is_ok()
+/// Waits for the next change; for ever where there is none to come.
+async fn told(changes: &mut Option<watch::Receiver<u64>>) {
+    if let Some(changes) = changes
+        && changes.changed().await.is_ok()
     {
         return;
     }
-    *moves = None;
+    *changes = None;
     std::future::pending::<()>().await;
 }
 
@@ -313,6 +382,7 @@ fn candidate(offer: &Offer, wall: u64) -> Candidate {
         unused: ago(offer.used).unwrap_or_default(),
         last: offer.announced.and_then(ago).map(|ago| Last { ago, others: offer.others }),
         announce: offer.origin.is_announced(),
+        whole: true,
     }
 }
 

@@ -7,11 +7,14 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
 use super::DaemonError;
-use crate::announcer::{Announce, Announced, Announcer, AnnouncerConfig, Answer, List, Published};
+use crate::announcer::{
+    Announce, Announced, Announcer, AnnouncerConfig, Answer, Downloading, List, OnItsWay, Published,
+};
 use crate::config::Settings;
 use crate::dht::{Ended, Limits};
 use crate::digest::InfoHash;
 use crate::discovery::{Dht, DhtConfig, Driver, Names, list_items};
+use crate::download::{Downloads, Growing};
 use crate::metrics::Metrics;
 use crate::pieces::State;
 use crate::store::Store;
@@ -59,6 +62,7 @@ pub(super) fn open(
 pub(super) fn announcer(
     settings: &Settings,
     store: Store,
+    downloads: Downloads,
     dht: Dht,
     metrics: Metrics,
     port: Option<u16>,
@@ -69,7 +73,18 @@ pub(super) fn announcer(
         list_interval: LIST_INTERVAL,
     };
     let config = AnnouncerConfig { announce: settings.privacy.announce, port, plan };
-    Announcer::new(store, Arc::new(Mainline { dht, metrics }), config)
+    Announcer::new(store, Arc::new(Mainline { dht, metrics }), config).and_of(Arc::new(downloads))
+}
+
+impl Downloading for Downloads {
+    fn on_their_way(&self) -> Vec<OnItsWay> {
+        let same = |Growing { id, length, since }| OnItsWay { id, length, since };
+        self.growing().into_iter().map(same).collect()
+    }
+
+    fn begun(&self) -> watch::Receiver<u64> {
+        self.begun()
+    }
 }
 
 /// The DHT as the announcer sees it.

@@ -203,9 +203,10 @@ impl Node {
             tasks.spawn(driver.run(quiet.clone()));
         }
         let port = record.peers.first().map(SocketAddr::port);
-        let announcer = dht
-            .clone()
-            .map(|dht| Arc::new(dht::announcer(&settings, store.clone(), dht, metrics.clone(), port)));
+        let announcer = dht.clone().map(|dht| {
+            let (store, downloads) = (store.clone(), downloads.clone());
+            Arc::new(dht::announcer(&settings, store, downloads, dht, metrics.clone(), port))
+        });
         if let Some(announcer) = announcer.clone() {
             let stop = quiet.clone();
             tasks.spawn(async move { announcer.run(stop).await });

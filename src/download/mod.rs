@@ -17,6 +17,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +28,7 @@ use self::findings::LookUps;
 use self::flight::{Flight, Shared};
 pub use self::origin::OriginError;
 pub use self::reader::{Chunks, Download};
+pub use self::seeding::Growing;
 use crate::clock;
 use crate::digest::Sha256;
 use crate::discovery::{Discovery, Provider};
@@ -165,6 +167,8 @@ struct Context {
     seed: u64,
     borders: Borders,
     look_ups: Arc<LookUps>,
+    /// Counts the objects of several pieces of which something can be given away.
+    growing: watch::Sender<u64>,
     scores: Mutex<Scoreboard<SocketAddr>>,
     memory: Mutex<Memory>,
 }
@@ -198,6 +202,7 @@ impl Downloads {
             seed: RandomState::new().build_hasher().finish(),
             borders: Borders { own: config.own_addresses, allow_private: config.allow_private_peers },
             look_ups: Arc::new(LookUps::new()),
+            growing: watch::Sender::default(),
             scores: Mutex::default(),
             memory: Mutex::default(),
         };

@@ -2,11 +2,13 @@
 
 use std::hash::{BuildHasher, Hasher as _, RandomState};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
 use super::canvas::Canvas;
 use super::{Downloads, lock};
+use crate::clock;
 use crate::digest::Sha256;
 use crate::peer::{Held, Part, Parts};
 use crate::pieces::{Geometry, PieceList, PieceSet};
@@ -18,6 +20,19 @@ use crate::swarm::Servable;
 pub(super) struct Window {
     held: watch::Sender<Arc<Held>>,
     canvas: OnceLock<Arc<Canvas>>,
+    /// When there was something to give away first.
+    since: OnceLock<Instant>,
+}
+
+/// An object of several pieces on its way, of which something can be given away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Growing {
+    /// The object.
+    pub id: Sha256,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Since when something of it can be given away.
+    pub since: Instant,
 }
 
 impl Window {
@@ -30,7 +45,7 @@ impl Window {
             tag: (nonce, 0),
             withdrawals: 0,
         };
-        Self { held: watch::Sender::new(Arc::new(nothing)), canvas: OnceLock::new() }
+        Self { held: watch::Sender::new(Arc::new(nothing)), canvas: OnceLock::new(), since: OnceLock::new() }
     }
 
     /// The flight begins: its bytes are in `canvas`.
@@ -39,8 +54,9 @@ impl Window {
     }
 
     /// From here on this is what may be given away. Call it before anything is written over a piece that may not be any
-    /// more.
-    pub(super) fn show(&self, now: Servable) {
+    /// more. Says whether it is the first that there is.
+    pub(super) fn show(&self, now: Servable) -> bool {
+        let first = now.have.count() > 0 && self.since.set(clock::now()).is_ok();
         self.held.send_if_modified(|held| {
             if held.have == now.have && held.states == now.states {
                 return false;
@@ -55,11 +71,31 @@ impl Window {
             });
             true
         });
+        first
     }
 
     /// The download has come to nothing.
     pub(super) fn close(&self, geometry: Geometry) {
         self.show(Servable { have: PieceSet::none(geometry.pieces()), states: PieceList::unknown(geometry) });
+    }
+}
+
+impl Downloads {
+    /// What is on its way and can be given away in part.
+    pub fn growing(&self) -> Vec<Growing> {
+        let flights = lock(&self.flights);
+        let growing = flights.iter().filter_map(|(id, shared)| {
+            let geometry = shared.window.canvas.get()?.geometry();
+            let since = *shared.window.since.get()?;
+            let some = geometry.pieces() > 1 && shared.window.held.borrow().have.count() > 0;
+            some.then(|| Growing { id: *id, length: geometry.length(), since })
+        });
+        growing.collect()
+    }
+
+    /// Changes whenever there is another one of these.
+    pub fn begun(&self) -> watch::Receiver<u64> {
+        self.context.growing.subscribe()
     }
 }
 

@@ -6,6 +6,7 @@
 mod support;
 
 mod apt;
+mod early;
 mod half_dead;
 mod networks;
 mod nodes;

@@ -338,7 +338,9 @@ impl Flight {
         let revision = Some(self.machine.revision());
         if self.shown != revision {
             self.shown = revision;
-            self.shared.window.show(self.machine.servable());
+            if self.shared.window.show(self.machine.servable()) && self.canvas.geometry().pieces() > 1 {
+                self.context.growing.send_modify(|count| *count = count.wrapping_add(1));
+            }
         }
     }
 

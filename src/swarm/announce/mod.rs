@@ -80,6 +80,9 @@ struct Held {
     failures: u8,
     kept: bool,
     seen: bool,
+    whole: bool,
+    /// It was announced on its way, without its list.
+    unlisted: bool,
 }
 
 /// Decides what is announced when. Events and the time go in, starts come out.
@@ -146,6 +149,9 @@ impl Schedule {
         if let Some(held) = self.held.get_mut(&object.id) {
             held.used = held.used.max(used);
             held.seen = true;
+            if object.whole && !held.whole {
+                self.handle_whole(&object.id, now);
+            }
             return;
         }
         let announced = object.last.map(|last| (now.saturating_sub(seconds(last.ago)), last.others));
@@ -156,11 +162,30 @@ impl Schedule {
             listed: None,
             others: announced.map(|(at, others)| Others::new(others, at)).unwrap_or_default(),
             failures: 0,
-            kept: false,
+            kept: !object.whole,
             seen: true,
+            whole: object.whole,
+            unlisted: false,
         };
         self.held.insert(object.id, held);
         self.changed = true;
+        if !object.whole {
+            // Its time is now: the next plan may come when it is over.
+            self.fresh.push(object.id);
+        }
+    }
+
+    /// An object that was on its way is whole: if it was announced, its list is still to be published.
+    fn handle_whole(&mut self, id: &Sha256, now: i32) {
+        let is_flying = self.is_flying(id);
+        let Some(held) = self.held.get_mut(id) else { return };
+        held.whole = true;
+        if held.unlisted && !is_flying {
+            (held.unlisted, held.due) = (false, Some(now));
+            if held.kept {
+                self.due.push(Reverse((now, *id)));
+            }
+        }
     }
 
     /// These are the objects that are held, and there are no others.
@@ -231,7 +256,10 @@ impl Schedule {
         let due = if outcome.stored > 0 {
             held.failures = 0;
             held.others = Others::new(outcome.others, seconds_now);
-            seconds_now.saturating_add(interval)
+            // Whole meanwhile.
+            let again = std::mem::take(&mut held.unlisted) && held.whole;
+            held.unlisted |= !held.whole;
+            if again { seconds_now } else { seconds_now.saturating_add(interval) }
         } else {
             held.failures = held.failures.saturating_add(1);
             // Where it is the network that is away, the object is to be there soon after it.
@@ -264,6 +292,9 @@ impl Schedule {
         }
         let id = self.take(seconds_now)?;
         let list = self.held.get(&id).is_some_and(|held| self.wants_list(held, seconds_now));
+        if let Some(held) = self.held.get_mut(&id) {
+            held.unlisted |= !held.whole;
+        }
         let cost = self.announce_cost + if list { self.list_cost } else { 0.0 };
         // From now, not from when it could have started: time that went by unused is no credit for a burst.
         self.next_start = now + self.time_for(cost);
@@ -347,15 +378,18 @@ impl Schedule {
     }
 
     fn may_start(&self, id: &Sha256) -> bool {
-        self.held.get(id).is_some_and(|held| held.kept)
-            && !self.in_flight.iter().any(|(flying, _)| flying == id)
+        self.held.get(id).is_some_and(|held| held.kept) && !self.is_flying(id)
+    }
+
+    fn is_flying(&self, id: &Sha256) -> bool {
+        self.in_flight.iter().any(|(flying, _)| flying == id)
     }
 
     /// Whether the list goes along: at the last announce before it is due.
     fn wants_list(&self, held: &Held, now: i32) -> bool {
         let next = now.saturating_add(seconds(self.plan.interval));
         let due = |listed: i32| listed.saturating_add(seconds(self.plan.list_interval));
-        held.length > PIECE_LENGTH && held.listed.is_none_or(|listed| due(listed) < next)
+        held.whole && held.length > PIECE_LENGTH && held.listed.is_none_or(|listed| due(listed) < next)
     }
 
     fn plan_at(&self) -> Option<i32> {
@@ -433,7 +467,13 @@ impl Held {
     fn rank(&self, id: Sha256, now: i32) -> (f64, f64, Sha256) {
         let unused = f64::from(now.saturating_sub(self.used).max(0));
         let value = worth(self.length, unused, self.others.at(now));
-        (if self.kept { value * INCUMBENT } else { value }, value, id)
+        let rank = match (self.whole, self.kept) {
+            // Others want it now, and there are never many.
+            (false, _) => f64::INFINITY,
+            (true, true) => value * INCUMBENT,
+            (true, false) => value,
+        };
+        (rank, value, id)
     }
 }
 

@@ -28,6 +28,9 @@ pub struct Candidate {
     pub last: Option<Last>,
     /// Whether it may be announced at all; one that may not is as good as gone.
     pub announce: bool,
+    /// Whether all of it is held. One that is still on its way is wanted by others now: it is announced before all that wait,
+    /// without its list, which is not known yet, and once more with its list when it is whole.
+    pub whole: bool,
 }
 
 /// The last announce of an object.

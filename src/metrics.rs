@@ -10,8 +10,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use std::fmt;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::swarm::Recent;
 
 /// The content type of [`Metrics::text`] (OpenMetrics 1.0.0, "Protocol Negotiation").
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -135,6 +138,7 @@ struct Series {
     announces: Counter,
     failed_announces: Counter,
     connected_peers: Gauge,
+    recent: Mutex<Recent<IpAddr>>,
     routing_table_size: Gauge,
     cache_size_bytes: Gauge,
     cache_count: Gauge,
@@ -215,7 +219,12 @@ impl Metrics {
                 "failed_announces",
                 "Announces in the DHT that no node took",
             ),
-            connected_peers: gauge(&mut registry, "connected_peers", "Peers that answer us now"),
+            connected_peers: gauge(
+                &mut registry,
+                "connected_peers",
+                "Addresses with which bytes of objects were exchanged in the last five minutes",
+            ),
+            recent: Mutex::default(),
             routing_table_size: gauge(&mut registry, "routing_table_size", "Nodes in the DHT routing table"),
             cache_size_bytes: gauge(&mut registry, "cache_size_bytes", "Bytes of all stored objects"),
             cache_count: gauge(&mut registry, "cache_count", "Stored objects"),
@@ -304,9 +313,20 @@ impl Metrics {
         self.0.visitors.get_or_create(&ByKind { kind }).inc();
     }
 
-    /// How many peers answer us now.
-    pub fn set_connected_peers(&self, peers: usize) {
-        self.0.connected_peers.set(signed(peers as u64));
+    /// Bytes of an object went to a peer at `address`, or came from there.
+    pub fn exchanged_with(&self, address: IpAddr, now: Instant) {
+        self.recent().note(address.to_canonical(), now);
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent<IpAddr>> {
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those with whom bytes were exchanged lately. A count, for whoever looks: nobody is told when one is forgotten.
+    fn count_peers(&self, now: Instant) -> u64 {
+        let peers = self.recent().count(now) as u64;
+        self.0.connected_peers.set(signed(peers));
+        peers
     }
 
     /// An object was announced in the DHT; `taken` says whether any node noted it.
@@ -356,8 +376,9 @@ impl Metrics {
         self.0.time_to_first_byte.get_or_create(&BySource { source }).observe(took.as_secs_f64());
     }
 
-    /// Everything as OpenMetrics text, of type [`CONTENT_TYPE`].
-    pub fn text(&self) -> String {
+    /// Everything at `now` as OpenMetrics text, of type [`CONTENT_TYPE`].
+    pub fn text(&self, now: Instant) -> String {
+        self.count_peers(now);
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.0.registry);
@@ -382,7 +403,7 @@ impl Metrics {
             bytes_uploaded: series.bytes_uploaded.get(),
             p2p_ratio_percent: percent(bytes_from_p2p, bytes_from_mirror),
             uptime_seconds: now.saturating_duration_since(series.started).as_secs(),
-            peers: unsigned(&series.connected_peers),
+            peers: self.count_peers(now),
             cache_bytes: unsigned(&series.cache_size_bytes),
             cache_files: unsigned(&series.cache_count),
             dht_nodes: unsigned(&series.routing_table_size),
@@ -414,7 +435,8 @@ pub struct Stats {
     pub p2p_ratio_percent: f64,
     /// Whole seconds since the start.
     pub uptime_seconds: u64,
-    /// Peers that answer us now.
+    /// Addresses of peers to which bytes of objects went, or from which they came, within the last five minutes. Several peers
+    /// behind one address count as one: the port that a visitor calls from says nothing.
     pub peers: u64,
     /// Bytes of all stored objects.
     pub cache_bytes: u64,
@@ -497,7 +519,7 @@ mod tests {
 
     #[test]
     fn every_series_is_there_from_the_start() {
-        let text = Metrics::new(Instant::now()).text();
+        let text = Metrics::new(Instant::now()).text(Instant::now());
         for series in [
             "aptpeer_requests_total 0",
             "aptpeer_downloads_total{source=\"peer\"} 0",
@@ -540,7 +562,9 @@ mod tests {
         metrics.bytes_received(Source::Cache, 7);
         metrics.bytes_uploaded(5);
         metrics.set_cache(9_000, 3);
-        metrics.set_connected_peers(4);
+        for (host, after) in [(1, 0), (2, 0), (1, 1), (3, 61), (4, 61)] {
+            metrics.exchanged_with([192, 0, 2, host].into(), start + Duration::from_secs(after));
+        }
         metrics.verification_failed(VerificationFailure::PieceList);
         let stats = metrics.stats(start + Duration::from_millis(61_500));
         assert_eq!((stats.requests_total, stats.requests_p2p, stats.requests_mirror), (2, 1, 0));
@@ -554,7 +578,8 @@ mod tests {
         );
         assert_eq!(stats.p2p_ratio_percent, 66.7);
         assert_eq!(stats.uptime_seconds, 61);
-        let text = metrics.text();
+        let text = metrics.text(start + Duration::from_secs(359));
+        assert!(text.contains("aptpeer_connected_peers 2\n"), "{text}");
         assert!(text.contains("aptpeer_bytes_downloaded_total{source=\"peer\"} 2000\n"), "{text}");
         assert!(text.contains("aptpeer_verification_failures_total{reason=\"piece_list\"} 1\n"), "{text}");
     }
@@ -564,16 +589,16 @@ mod tests {
         let metrics = Metrics::new(Instant::now());
         let first = metrics.download_started();
         let second = metrics.download_started();
-        assert!(metrics.text().contains("aptpeer_active_downloads 2\n"));
+        assert!(metrics.text(Instant::now()).contains("aptpeer_active_downloads 2\n"));
         drop((first, second));
-        assert!(metrics.text().contains("aptpeer_active_downloads 0\n"));
+        assert!(metrics.text(Instant::now()).contains("aptpeer_active_downloads 0\n"));
     }
 
     #[test]
     fn small_times_keep_their_digits() {
         let metrics = Metrics::new(Instant::now());
         metrics.first_byte(Source::Cache, Duration::from_micros(1_300));
-        let text = metrics.text();
+        let text = metrics.text(Instant::now());
         assert!(text.contains("time_to_first_byte_seconds_sum{source=\"cache\"} 0.0013\n"), "{text}");
         assert!(text.contains("_bucket{le=\"0.001\",source=\"cache\"} 0\n"), "{text}");
         assert!(text.contains("_bucket{le=\"0.002\",source=\"cache\"} 1\n"), "{text}");

@@ -283,7 +283,7 @@ async fn it_stops_at_once_while_announces_are_in_flight() {
     for id in ids {
         network.wait_for(id, 1).await;
     }
-    let stopping = std::time::Instant::now();
+    let stopping = Instant::now();
     running.stop().await;
     assert!(stopping.elapsed() < Duration::from_secs(15), "{:?}", stopping.elapsed());
     assert_eq!(store.offers().unwrap().iter().filter(|offer| offer.announced.is_some()).count(), 0);

@@ -7,12 +7,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::clock;
+use crate::download::Downloads;
 use crate::swarm::{Ban, LONGEST_BAN};
 
 /// The most bans that are kept; those that end first are left out. Nobody meets so many liars within a day.
 const MAX_BANS: usize = 1024;
+
+/// How often what is left of the bans is written down.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// The least time between two writings, so that many liars at once are one.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// The longest file that is read, in bytes: several times what that many bans take.
 const MAX_FILE: u64 = 1 << 20;
@@ -68,6 +77,29 @@ impl BansFile {
             Err(error) => {
                 warn!(path = %self.path.display(), %error, "whom we have banned cannot be written down");
             }
+        }
+    }
+}
+
+/// Keeps the file true until `shutdown`, and once more then. A ban is written down as it is made, so that it outlives a kill;
+/// how much is left of all of them, now and then.
+pub(super) async fn keep(downloads: Downloads, mut file: BansFile, shutdown: CancellationToken) {
+    let mut convictions = downloads.convictions();
+    loop {
+        let stopping = shutdown.is_cancelled();
+        convictions.mark_unchanged();
+        tokio::task::block_in_place(|| file.save(downloads.bans(), clock::unix_seconds()));
+        if stopping {
+            return;
+        }
+        let next = async {
+            tokio::time::sleep(LEAST).await;
+            // The sender lives as long as the downloads, and so as long as this.
+            let _ = tokio::time::timeout(EVERY, convictions.changed()).await;
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = next => {}
         }
     }
 }

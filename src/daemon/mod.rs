@@ -196,7 +196,8 @@ impl Node {
         tasks.spawn(async move { resolving.run(stop).await });
         let (bans, banned) = BansFile::open(&state, clock::unix_seconds());
         downloads.restore_bans(&banned);
-        tasks.spawn(housekeeping(store.clone(), metrics.clone(), downloads.clone(), bans, quiet.clone()));
+        tasks.spawn(bans::keep(downloads.clone(), bans, quiet.clone()));
+        tasks.spawn(housekeeping(store.clone(), metrics.clone(), quiet.clone()));
 
         let (dht, driver) = dht.unzip();
         if let Some(driver) = driver {
@@ -345,16 +346,9 @@ fn spawn_recovery(tasks: &mut JoinSet<()>, store: Store) {
 }
 
 /// Looks after what is kept on disk until `shutdown`, and once more then.
-async fn housekeeping(
-    store: Store,
-    metrics: Metrics,
-    downloads: Downloads,
-    mut bans: BansFile,
-    shutdown: CancellationToken,
-) {
+async fn housekeeping(store: Store, metrics: Metrics, shutdown: CancellationToken) {
     loop {
         let stopping = shutdown.is_cancelled();
-        tokio::task::block_in_place(|| bans.save(downloads.bans(), clock::unix_seconds()));
         if stopping {
             return;
         }

@@ -5,6 +5,7 @@ mod canvas;
 mod fetch;
 mod findings;
 mod flight;
+mod liars;
 mod origin;
 mod places;
 mod reader;
@@ -169,6 +170,7 @@ struct Context {
     look_ups: Arc<LookUps>,
     /// Counts the objects of several pieces of which something can be given away.
     growing: watch::Sender<u64>,
+    convictions: watch::Sender<u64>,
     scores: Mutex<Scoreboard<SocketAddr>>,
     memory: Mutex<Memory>,
 }
@@ -203,6 +205,7 @@ impl Downloads {
             borders: Borders { own: config.own_addresses, allow_private: config.allow_private_peers },
             look_ups: Arc::new(LookUps::new()),
             growing: watch::Sender::default(),
+            convictions: watch::Sender::default(),
             scores: Mutex::default(),
             memory: Mutex::default(),
         };
@@ -280,6 +283,11 @@ impl Downloads {
         lock(&self.context.scores).bans(clock::now()).collect()
     }
 
+    /// Changes whenever somebody is banned.
+    pub fn convictions(&self) -> watch::Receiver<u64> {
+        self.context.convictions.subscribe()
+    }
+
     /// Takes bans over from before a restart.
     pub fn restore_bans(&self, bans: &[Ban<SocketAddr>]) {
         let (mut scores, now) = (lock(&self.context.scores), clock::now());
@@ -327,8 +335,12 @@ impl Context {
         self.discovery.iter().flat_map(|discovery| discovery.providers(id)).collect()
     }
 
-    fn standing(&self, peer: SocketAddr, now: Instant) -> Option<Standing> {
-        lock(&self.scores).standing(&peer, now)
+    fn standing(&self, peer: &Provider, now: Instant) -> Option<Standing> {
+        let scores = lock(&self.scores);
+        if liars::is_den(&scores, peer, now) {
+            return None;
+        }
+        scores.standing(&peer.address, now)
     }
 
     fn note_success(&self, peer: &Provider, timing: Timing, now: Instant) {
@@ -346,6 +358,10 @@ impl Context {
         let mut scores = lock(&self.scores);
         scores.faulted(&peer.address, fault, clock::now());
         scores.known_as(&peer.address, peer.kind);
+        drop(scores);
+        if fault.is_lie() {
+            self.convictions.send_modify(|count| *count = count.wrapping_add(1));
+        }
     }
 
     fn note_late(&self, peer: &Provider) {

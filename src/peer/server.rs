@@ -17,6 +17,7 @@ use tracing::debug;
 use super::part::{Part, Parts};
 use super::turns::{Turn, Turns};
 use super::visitor::visitor;
+use crate::clock;
 use crate::digest::Sha256;
 use crate::http::{
     Body, BoxError, Conn, Hangup, Outcome, Representation, Site, Throttle, origin, precondition, text,
@@ -192,6 +193,7 @@ impl Site for PeerSite {
 pub(super) struct Slot {
     uploads: Arc<Mutex<Slots<IpAddr>>>,
     origin: IpAddr,
+    to: IpAddr,
     metrics: Metrics,
     _active: InProgress,
     /// One of those whose object is on its way.
@@ -208,6 +210,7 @@ impl Slot {
         Some(Self {
             uploads: uploads.clone(),
             origin,
+            to: from,
             metrics: metrics.clone(),
             _active: active,
             _turn: None,
@@ -226,7 +229,10 @@ impl Slot {
         chunks: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
         length: u64,
     ) -> Body {
-        let chunks = chunks.inspect_ok(move |bytes| self.metrics.bytes_uploaded(bytes.len() as u64));
+        let chunks = chunks.inspect_ok(move |bytes| {
+            self.metrics.bytes_uploaded(bytes.len() as u64);
+            self.metrics.exchanged_with(self.to, clock::now());
+        });
         Body::stream(chunks, Some(length))
     }
 }

@@ -66,7 +66,7 @@ pub fn respond(path: &str, view: &View<'_>) -> Page {
     let path = path.split(['?', '#']).next().unwrap_or(path);
     match path {
         "/" => page::dashboard(view),
-        "/metrics" => plain(200, metrics::CONTENT_TYPE, view.metrics.text()),
+        "/metrics" => plain(200, metrics::CONTENT_TYPE, view.metrics.text(view.now)),
         "/stats" => stats(view),
         "/peers" => json(&PeersDocument::new(view.peers)),
         "/health" => health(view.health),

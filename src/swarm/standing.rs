@@ -113,11 +113,13 @@ impl Reputation {
 #[derive(Debug)]
 pub struct Scoreboard<K> {
     records: HashMap<K, Record>,
+    /// Those that were banned lately: few, where records are many.
+    liars: Vec<K>,
 }
 
 impl<K: Eq + Hash + Clone> Default for Scoreboard<K> {
     fn default() -> Self {
-        Self { records: HashMap::new() }
+        Self { records: HashMap::new(), liars: Vec::new() }
     }
 }
 
@@ -188,6 +190,9 @@ impl<K: Eq + Hash + Clone> Scoreboard<K> {
         record.last_fault = Some(fault);
         record.tally(now);
         record.bad += fault.cost();
+        if fault.is_lie() {
+            self.note_liar(peer, now);
+        }
     }
 
     /// How the peer came to our knowledge, if anything is remembered of it.
@@ -195,6 +200,12 @@ impl<K: Eq + Hash + Clone> Scoreboard<K> {
         if let Some(record) = self.records.get_mut(peer) {
             record.kind = Some(kind);
         }
+    }
+
+    /// Whom bans keep out now.
+    pub fn banned(&self, now: Instant) -> impl Iterator<Item = &K> {
+        let is_banned = move |peer: &&K| self.records.get(*peer).is_some_and(|record| record.is_banned(now));
+        self.liars.iter().filter(is_banned)
     }
 
     /// The bans that last.
@@ -213,11 +224,20 @@ impl<K: Eq + Hash + Clone> Scoreboard<K> {
         record.cost = record.cost_now(now).max(PeerFault::WrongPiece.cost());
         record.cost_at = now;
         record.bad = record.bad.max(PeerFault::WrongPiece.cost());
+        self.note_liar(&ban.peer, now);
     }
 
     /// All that are remembered.
     pub fn reputations(&self, now: Instant) -> impl Iterator<Item = (K, Reputation)> {
         self.records.iter().map(move |(peer, record)| (peer.clone(), record.reputation(now)))
+    }
+
+    /// Each once, and nobody whose ban is over or who is forgotten.
+    fn note_liar(&mut self, peer: &K, now: Instant) {
+        let records = &self.records;
+        let is_banned = |other: &K| records.get(other).is_some_and(|record| record.is_banned(now));
+        self.liars.retain(|other| other != peer && is_banned(other));
+        self.liars.push(peer.clone());
     }
 
     fn record(&mut self, peer: &K, now: Instant) -> &mut Record {
@@ -434,5 +454,10 @@ mod tests {
         assert_eq!(board.records.len(), MAX_RECORDS);
         assert!(!board.records.contains_key(&0), "the oldest made room");
         assert_eq!(board.bans(start + seconds(60)).count(), 1);
+        let lie = |board: &mut Scoreboard<_>, peer| board.faulted(&peer, PeerFault::WrongList, start);
+        (0..2 * MAX_RECORDS as u64).for_each(|peer| lie(&mut board, peer));
+        (0..5).for_each(|_| lie(&mut board, 0));
+        assert!(board.liars.len() <= MAX_RECORDS + 1, "{}", board.liars.len());
+        assert_eq!(board.banned(start).count(), MAX_RECORDS);
     }
 }

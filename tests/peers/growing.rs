@@ -238,6 +238,7 @@ fn downloaders_of_the_same_object_feed_each_other() {
     let third = offload().peer(second.peer()).peer(first.peer()).start();
     let daemons = [first, second, third];
     daemons.iter().for_each(|daemon| learn(daemon.proxy(), &mirror));
+    assert!(daemons.iter().all(|daemon| daemon.stat("peers") == 0));
     let (object, url) = (repository.bytes("twelve"), url(&mirror, &repository, "twelve"));
     let leading = |daemon: &Daemon| {
         let list = request(daemon.peer(), "GET", &format!("/hash/{}/pieces", Sha256::of(&object)), &[]);
@@ -259,6 +260,9 @@ fn downloaders_of_the_same_object_feed_each_other() {
     println!("the mirror sent {sent} of {} bytes, the followers were {later:?} later", object.len());
     assert!(sent <= object.len() as u64 * 11 / 10, "the mirror sent {sent} of {} bytes", object.len());
     assert!(later.iter().all(|later| *later < Duration::from_secs(3)), "{later:?}");
+    // All at one address: whoever has given and whoever has got has met it.
+    assert!(daemons.iter().all(|daemon| daemon.stat("peers") == 1));
+    assert!(daemons.iter().all(|daemon| daemon.metrics().contains("aptpeer_connected_peers 1\n")));
 }
 
 /// Whoever knows what the mirror gives leaves it to a neighbour that is ahead and gets as much, also where speed is

@@ -53,6 +53,27 @@ fn a_liar_stays_banned_over_a_restart() {
 }
 
 #[test]
+fn a_ban_outlives_a_kill() {
+    let repository = world::repository();
+    let objects = objects(&repository);
+    let liar = Peer::start(&slices(&objects), &[Fault::WrongEverywhere]);
+    let mirror = Mirror::start(&repository.root());
+    let mut daemon = Setup::new().peer(liar.address()).start();
+    learn(daemon.proxy(), &mirror);
+    assert!(fetch(daemon.proxy(), &url(&mirror, &repository, "one"), &[]).body == objects[0]);
+    // Sooner than everything else is written down.
+    let file = daemon.state().join("peers.json");
+    let written = crate::support::wait_for(Duration::from_secs(30), || {
+        let json = std::fs::read_to_string(&file).ok()?;
+        json.contains(&liar.address().to_string()).then_some(())
+    });
+    assert!(written.is_some());
+    daemon.kill();
+    daemon.restart();
+    assert_eq!(peers(&daemon)[0]["state"], "banned");
+}
+
+#[test]
 fn the_daemon_says_what_it_knows_of_its_peers() {
     let repository = world::repository();
     let objects = objects(&repository);

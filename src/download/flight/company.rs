@@ -73,7 +73,7 @@ impl Flight {
 
     /// A peer that was known when the download began.
     pub(super) fn add_known(&mut self, provider: Provider, now: Instant) {
-        let Some(standing) = self.context.standing(provider.address, now) else { return };
+        let Some(standing) = self.context.standing(&provider, now) else { return };
         if self.admission.admit(&provider, &self.context.borders) {
             let source = self.machine.add_peer(provider.kind, provider.address.ip(), standing, now);
             self.peers.insert(source, provider);
@@ -84,7 +84,7 @@ impl Flight {
     /// wants the mirror to be spared.
     fn add_found(&mut self, provider: Provider) {
         let now = clock::now();
-        let Some(mut standing) = self.context.standing(provider.address, now) else { return };
+        let Some(mut standing) = self.context.standing(&provider, now) else { return };
         if !self.admission.admit(&provider, &self.context.borders) {
             return;
         }

@@ -262,6 +262,10 @@ impl Flight {
             }
             Event::Begun(fetch) => self.machine.handle_begun(fetch, now),
             Event::Progress { fetch, offset, bytes } => {
+                let source = self.running.get(&fetch).and_then(|running| running.source);
+                if let Some(peer) = source.and_then(|source| self.address(source)) {
+                    self.context.metrics.exchanged_with(peer.ip(), now);
+                }
                 if let Some(running) = self.running.get(&fetch)
                     && running.walk
                 {

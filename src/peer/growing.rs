@@ -58,7 +58,10 @@ impl PeerSite {
         };
         let waited = self.wait(request, &mut part, enough).await;
         let mut response = match self.send_part(part, wanted, from).await {
-            Ok(response) | Err(response) => response,
+            Ok(response) => response,
+            Err(Refusal::NotHeld) => not_held(),
+            Err(Refusal::NoSuchRange) => no_such_range(length),
+            Err(Refusal::Busy) => no_slot(),
         };
         note_waited(&mut response, waited);
         response
@@ -70,12 +73,12 @@ impl PeerSite {
         part: Part,
         wanted: Option<Range<u64>>,
         from: IpAddr,
-    ) -> Result<Response<Body>, Response<Body>> {
+    ) -> Result<Response<Body>, Refusal> {
         to_send(&part, wanted.clone())?;
-        let turn = self.take_turn(&part, from).await.ok_or_else(no_slot)?;
+        let turn = self.take_turn(&part, from).await.ok_or(Refusal::Busy)?;
         // Pieces may have been taken back while it waited for its turn, or have come.
         let (status, range) = to_send(&part, wanted)?;
-        let slot = self.take_slot(from).ok_or_else(no_slot)?.with(turn);
+        let slot = self.take_slot(from).ok_or(Refusal::Busy)?.with(turn);
         let (id, length) = (part.id(), part.geometry().length());
         let sent = range.end - range.start;
         let mut response = Response::new(slot.body(part.chunks(range.clone(), &self.throttle), sent));
@@ -147,17 +150,25 @@ impl PeerSite {
     }
 }
 
+/// Why nothing is sent.
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    NotHeld,
+    NoSuchRange,
+    Busy,
+}
+
 /// What of `wanted` would be sent now: as much of its beginning as is held. The whole is sent when it is here, and not
 /// before: as it comes, it would come in fits and starts, and perhaps never to its end.
-fn to_send(part: &Part, wanted: Option<Range<u64>>) -> Result<(StatusCode, Range<u64>), Response<Body>> {
+fn to_send(part: &Part, wanted: Option<Range<u64>>) -> Result<(StatusCode, Range<u64>), Refusal> {
     let length = part.geometry().length();
     match wanted {
         None if part.held().have.is_all() => Ok((StatusCode::OK, 0..length)),
-        None => Err(not_held()),
+        None => Err(Refusal::NotHeld),
         // RFC 9110, section 15.3.7: a server may send less than was asked for, for `Content-Range` says what it is.
         Some(range) => match part.run(range) {
             Some(run) => Ok((StatusCode::PARTIAL_CONTENT, run)),
-            None => Err(no_such_range(length)),
+            None => Err(Refusal::NoSuchRange),
         },
     }
 }

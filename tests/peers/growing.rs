@@ -237,8 +237,8 @@ fn downloaders_of_the_same_object_feed_each_other() {
     let second = offload().peer(first.peer()).start();
     let third = offload().peer(second.peer()).peer(first.peer()).start();
     let daemons = [first, second, third];
-    daemons.iter().for_each(|daemon| learn(daemon.proxy(), &mirror));
     assert!(daemons.iter().all(|daemon| daemon.stat("peers") == 0));
+    daemons.iter().for_each(|daemon| learn(daemon.proxy(), &mirror));
     let (object, url) = (repository.bytes("twelve"), url(&mirror, &repository, "twelve"));
     let leading = |daemon: &Daemon| {
         let list = request(daemon.peer(), "GET", &format!("/hash/{}/pieces", Sha256::of(&object)), &[]);

@@ -46,6 +46,8 @@ pub enum Fault {
     NoLastModified,
     /// The body comes at this many bytes a second.
     Rate(u64),
+    /// All such bodies together come at this many bytes a second, each in turn.
+    RateInAll(u64),
 }
 
 /// A fault and the requests it befalls.
@@ -87,6 +89,8 @@ struct Shared {
     rules: Mutex<Vec<Rule>>,
     records: Mutex<Vec<Record>>,
     asked: AtomicU64,
+    /// When the line is free, for those that share it.
+    free: Mutex<Instant>,
 }
 
 impl Rule {
@@ -129,6 +133,7 @@ impl Mirror {
             rules: Mutex::default(),
             records: Mutex::default(),
             asked: AtomicU64::new(0),
+            free: Mutex::new(Instant::now()),
         });
         let server = Server::start({
             let shared = Arc::clone(&shared);
@@ -207,6 +212,16 @@ impl Shared {
         matching.filter_map(Rule::take).collect()
     }
 
+    /// How long it takes until so many bytes are through a line that all share.
+    fn turn(&self, bytes: usize, rate: u64) -> Duration {
+        let now = Instant::now();
+        let mut free = self.free.lock().unwrap();
+        #[allow(clippy::cast_precision_loss, reason = "a pace needs no more than six digits")]
+        let takes = Duration::from_secs_f64(bytes as f64 / rate as f64);
+        *free = now.max(*free) + takes;
+        *free - now
+    }
+
     fn note(&self, number: u64, change: impl FnOnce(&mut Record)) {
         // A test may have forgotten the records meanwhile.
         if let Some(record) = self.records.lock().unwrap().iter_mut().find(|record| record.number == number) {
@@ -272,15 +287,22 @@ impl Shared {
         });
         let rate =
             faults.iter().find_map(|fault| if let Fault::Rate(rate) = fault { Some(*rate) } else { None });
+        let shared = faults.iter().find_map(|fault| match fault {
+            Fault::RateInAll(rate) => Some(*rate),
+            _ => None,
+        });
         let end = plan.range.end.min(plan.range.start.saturating_add(cut.unwrap_or(u64::MAX)));
         let mut at = plan.range.start;
         while at < end {
             let left = usize::try_from(end - at).unwrap();
-            let mut chunk = vec![0; left.min(step(rate, 256 << 10))];
+            let mut chunk = vec![0; left.min(step(rate.or(shared), 256 << 10))];
             plan.file.read_exact_at(&mut chunk, at)?;
             flip_bits(&mut chunk, at, faults);
             // Counted before they go: who has received them can rely on the count.
             self.note(number, |record| record.body += chunk.len() as u64);
+            if let Some(rate) = shared {
+                connection.pause(self.turn(chunk.len(), rate))?;
+            }
             match rate {
                 Some(rate) => connection.send_slowly(&chunk, rate)?,
                 None => connection.send(&chunk)?,

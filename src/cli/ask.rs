@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use super::Context;
@@ -10,6 +11,9 @@ use crate::daemon::Record;
 
 /// How long the daemon may take for a step: it is on this machine.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The state directory of the machine's own daemon, where nothing else is configured.
+const SYSTEM_STATE: &str = "/var/lib/aptpeer";
 
 /// The longest answer, in bytes: many times what all the peers that a daemon remembers take.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -24,7 +28,9 @@ pub(super) fn daemon(context: &Context, path: &str) -> Result<Vec<u8>, Failure> 
         let state = state.display();
         Failure::Work(format!("no daemon runs on {state} (state.path): start one with `aptpeer daemon`"))
     };
-    let address = reachable(Record::read(&state).ok_or_else(none)?.status.ok_or_else(none)?);
+    // Whoever is not root has a state directory of his own; the machine's daemon is meant all the same.
+    let record = Record::read(&state).or_else(|| Record::read(Path::new(SYSTEM_STATE)));
+    let address = reachable(record.ok_or_else(none)?.status.ok_or_else(none)?);
     let told = |error: std::io::Error| {
         Failure::Work(format!("cannot ask the daemon at {address}: {error}; does it still run?"))
     };

@@ -4,6 +4,7 @@
 
 mod bootstrap;
 mod keygen;
+mod service;
 
 use std::fs;
 use std::path::{Path, PathBuf};

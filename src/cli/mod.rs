@@ -9,6 +9,7 @@ mod cache;
 mod config;
 mod daemon;
 mod detect;
+mod doctor;
 mod get;
 mod keygen;
 mod logging;
@@ -76,6 +77,8 @@ enum Command {
     /// Show, check or begin a configuration
     #[command(subcommand)]
     Config(config::Action),
+    /// Say what stands in the way, and what to do about it
+    Doctor(doctor::Arguments),
     /// Print what completes the command line in a shell
     Completions(man::Completions),
     /// Print the manual
@@ -101,6 +104,7 @@ impl Command {
             Self::Keygen(arguments) => keygen::run(&arguments, context),
             Self::Publish(arguments) => publish::run(&arguments, context),
             Self::Config(action) => config::run(&action, context),
+            Self::Doctor(arguments) => doctor::run(&arguments, context),
             Self::Completions(arguments) => man::completions(&arguments, context),
             Self::Man(arguments) => man::man(&arguments, context),
             Self::Version(arguments) => version::run(&arguments, context),

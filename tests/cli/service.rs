@@ -44,7 +44,9 @@ impl Service {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", pass, "sh", BINARY, "daemon", "--config"]).arg(self.place.path("config.toml"));
         command.env_clear().env("HOME", self.place.path("")).env("WATCHDOG_USEC", "40000");
-        command.env("STATE_DIRECTORY", self.place.path("state")).env("CACHE_DIRECTORY", self.place.path("cache"));
+        command
+            .env("STATE_DIRECTORY", self.place.path("state"))
+            .env("CACHE_DIRECTORY", self.place.path("cache"));
         command.env("NOTIFY_SOCKET", self.place.path("notify"));
         self.child = Some(command.stdin(socket).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         self.hear("READY=1");
@@ -73,7 +75,8 @@ impl Service {
 
     /// What apt is told.
     fn detect(&self, variables: &[(&str, &str)]) -> String {
-        let mut command = self.place.command(&["detect", "http://mirror.example.org/debian/dists/x/InRelease"]);
+        let mut command =
+            self.place.command(&["detect", "http://mirror.example.org/debian/dists/x/InRelease"]);
         command.env("STATE_DIRECTORY", self.place.path("state")).envs(variables.iter().copied());
         let output = command.output().unwrap();
         assert!(output.status.success(), "apt would fail");

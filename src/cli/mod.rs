@@ -8,9 +8,12 @@ mod bootstrap;
 mod cache;
 mod config;
 mod daemon;
+mod detect;
+mod doctor;
 mod get;
 mod keygen;
 mod logging;
+mod man;
 mod objects;
 mod output;
 mod peers;
@@ -55,6 +58,9 @@ enum Command {
     Bootstrap(bootstrap::Arguments),
     /// Fetch one file from peers and the mirror
     Get(get::Arguments),
+    /// For apt's Proxy-Auto-Detect: print the proxy's URL if the daemon is well, and nothing otherwise
+    #[command(hide = true)]
+    Detect(detect::Arguments),
     /// Say how the running daemon does
     Status(status::Arguments),
     /// List the peers that the running daemon knows
@@ -71,6 +77,12 @@ enum Command {
     /// Show, check or begin a configuration
     #[command(subcommand)]
     Config(config::Action),
+    /// Say what stands in the way, and what to do about it
+    Doctor(doctor::Arguments),
+    /// Print what completes the command line in a shell
+    Completions(man::Completions),
+    /// Print the manual
+    Man(man::Manual),
     /// Print the version
     Version(version::Arguments),
 }
@@ -80,6 +92,10 @@ impl Command {
         match self {
             Self::Daemon => daemon::run(context),
             Self::Bootstrap(arguments) => bootstrap::run(arguments, context),
+            Self::Detect(arguments) => {
+                detect::run(&arguments, context);
+                Ok(())
+            }
             Self::Get(arguments) => get::run(&arguments, context),
             Self::Status(arguments) => status::run(&arguments, context),
             Self::Peers(arguments) => peers::run(&arguments, context),
@@ -88,6 +104,9 @@ impl Command {
             Self::Keygen(arguments) => keygen::run(&arguments, context),
             Self::Publish(arguments) => publish::run(&arguments, context),
             Self::Config(action) => config::run(&action, context),
+            Self::Doctor(arguments) => doctor::run(&arguments, context),
+            Self::Completions(arguments) => man::completions(&arguments, context),
+            Self::Man(arguments) => man::man(&arguments, context),
             Self::Version(arguments) => version::run(&arguments, context),
         }
     }

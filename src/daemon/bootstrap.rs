@@ -7,7 +7,7 @@ use tracing::{error, info};
 use super::dht::{self, Role};
 use super::record::Claim;
 use super::site::StatusSite;
-use super::{DaemonError, Record, listeners};
+use super::{DaemonError, Record, listeners, systemd};
 use crate::clock;
 use crate::config::Settings;
 use crate::discovery::{Dht, Driver};
@@ -56,7 +56,9 @@ impl BootstrapNode {
         record.write(&state).map_err(|source| DaemonError::State { path: state.clone(), source })?;
         info!(dht = ?record.dht, status = ?record.status, "listening");
         let site = StatusSite { metrics, store: None, dht: Some(dht), announcer: None, peers: None };
+        systemd::say_ready();
         let mut tasks = JoinSet::new();
+        tasks.spawn(systemd::keep_watchdog(shutdown.clone()));
         tasks.spawn(serve(status, Limits::local(), site.into_site(), shutdown.clone()));
         tasks.spawn(driver.run(shutdown.clone()));
         while let Some(ended) = tasks.join_next().await {

@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tracing::warn;
 
 use super::DaemonError;
+use super::systemd::Inherited;
 use crate::config::Settings;
 
 /// Connections that wait to be accepted.
@@ -29,8 +30,15 @@ pub(super) struct Listeners {
 
 impl Listeners {
     pub(super) async fn bind(settings: &Settings) -> Result<Self, DaemonError> {
-        let proxy = bind(settings.proxy.listen, "proxy.listen")?;
-        let status = bind(settings.status.listen, "status.listen")?;
+        let mut inherited = Inherited::from_environment();
+        let status = match inherited.take(settings.status.listen) {
+            Ok(Some(socket)) => socket,
+            _ => bind(settings.status.listen, "status.listen")?,
+        };
+        let proxy = match inherited.take_any(settings.proxy.listen) {
+            Ok(Some(socket)) => socket,
+            _ => bind(settings.proxy.listen, "proxy.listen")?,
+        };
         let (mut peers, mut dht): (Vec<TcpListener>, Vec<UdpSocket>) = (Vec::new(), Vec::new());
         for address in &settings.network.listen {
             let with_dht = takes_part(settings) && !dht.iter().any(|socket| is_of_family(socket, *address));

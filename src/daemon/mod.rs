@@ -6,6 +6,7 @@ mod dht;
 mod listeners;
 mod record;
 mod site;
+mod systemd;
 
 use std::io;
 use std::net::SocketAddr;
@@ -187,8 +188,11 @@ impl Node {
         record.write(&state).map_err(|source| DaemonError::State { path: state.clone(), source })?;
         info!(proxy = ?record.proxy, status = ?record.status, peers = ?record.peers, dht = ?record.dht, "listening");
 
+        systemd::say_ready();
+
         let mut tasks = JoinSet::new();
         let quiet = CancellationToken::new();
+        tasks.spawn(systemd::keep_watchdog(quiet.clone()));
         spawn_recovery(&mut tasks, store.clone());
         let (reading, stop) = (index.clone(), quiet.clone());
         tasks.spawn(async move { reading.run(stop).await });
@@ -241,6 +245,11 @@ impl Node {
         servers.spawn(serve(listeners.proxy, Limits::local(), proxy_site.clone(), shutdown.clone()));
         servers.spawn(serve(listeners.status, Limits::local(), status.into_site(), shutdown.clone()));
 
+        let stopping = shutdown.clone();
+        tasks.spawn(async move {
+            stopping.cancelled().await;
+            systemd::say_stopping();
+        });
         // Each server ends by itself after a shutdown, once what it was answering is through.
         while let Some(ended) = servers.join_next().await {
             if let Err(failed) = ended {

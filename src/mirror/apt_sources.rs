@@ -14,32 +14,47 @@ use super::target::{Host, Target, strip_tls_marker};
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 const MAX_FILES: usize = 1000;
 
-/// The hosts that `sources.list`, `sources.list.d/*.list` and `*.sources` under `apt_dir` (usually `/etc/apt`) name.
-///
-/// `own` are our listen addresses: behind them, in prefix form, stands the host that is really meant. Files that cannot
-/// be read are passed over. Blocks on the disk.
-pub fn named_hosts(apt_dir: &Path, own: &[SocketAddr]) -> HashSet<Host> {
+/// One URI that apt fetches from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The file that names it.
+    pub file: PathBuf,
+    /// As it is written there.
+    pub uri: String,
+}
+
+/// The URIs of `sources.list`, `sources.list.d/*.list` and `*.sources` under `apt_dir` (usually `/etc/apt`), those of a
+/// `mirror+file:` list in its place. Files that cannot be read are passed over. Blocks on the disk.
+pub fn sources(apt_dir: &Path) -> Vec<Source> {
     let mut files = vec![apt_dir.join("sources.list")];
     if let Ok(folder) = fs::read_dir(apt_dir.join("sources.list.d")) {
         files.extend(folder.flatten().map(|entry| entry.path()));
     }
-    let mut hosts = HashSet::new();
-    for path in files.into_iter().take(MAX_FILES) {
-        let uris = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("list") => one_line_uris(&read(&path)),
-            Some("sources") => deb822_uris(&read(&path)),
+    let mut found = Vec::new();
+    for file in files.into_iter().take(MAX_FILES) {
+        let uris = match file.extension().and_then(|extension| extension.to_str()) {
+            Some("list") => one_line_uris(&read(&file)),
+            Some("sources") => deb822_uris(&read(&file)),
             _ => continue,
         };
-        for uri in &uris {
-            match mirror_list(uri) {
+        for uri in uris {
+            match mirror_list(&uri) {
                 Some(list) => {
-                    hosts.extend(mirror_list_uris(&read(&list)).iter().filter_map(|uri| host_of(uri, own)));
+                    let uris = mirror_list_uris(&read(&list)).into_iter();
+                    found.extend(uris.map(|uri| Source { file: list.clone(), uri }));
                 }
-                None => hosts.extend(host_of(uri, own)),
+                None => found.push(Source { file: file.clone(), uri }),
             }
         }
     }
-    hosts
+    found
+}
+
+/// The hosts that these [`sources`] name.
+///
+/// `own` are our listen addresses: behind them, in prefix form, stands the host that is really meant. Blocks on the disk.
+pub fn named_hosts(apt_dir: &Path, own: &[SocketAddr]) -> HashSet<Host> {
+    sources(apt_dir).iter().filter_map(|source| host_of(&source.uri, own)).collect()
 }
 
 /// The text of a file, empty where it cannot be read.

@@ -15,7 +15,7 @@ mod retry;
 mod target;
 mod upstream;
 
-pub use apt_sources::named_hosts;
+pub use apt_sources::{Source, named_hosts, sources};
 pub use dial::{Bare, Bytestream};
 pub use error::MirrorError;
 pub use origin::{Mirror, MirrorBody, MirrorConfig, MirrorConfigError, Patience};

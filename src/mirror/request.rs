@@ -127,6 +127,8 @@ pub struct MirrorResponse<B> {
     pub content_encoding: Option<HeaderValue>,
     /// What credentials a 401 wants.
     pub www_authenticate: Option<HeaderValue>,
+    /// What time it was for the mirror.
+    pub date: Option<HeaderValue>,
     /// The file that was answered with in the end, after redirects.
     pub target: Target,
     /// The bytes.
@@ -146,6 +148,7 @@ impl MirrorResponse<()> {
             content_type: get(header::CONTENT_TYPE),
             content_encoding: get(header::CONTENT_ENCODING),
             www_authenticate: get(header::WWW_AUTHENTICATE),
+            date: get(header::DATE),
             target,
             body: (),
         }
@@ -164,6 +167,7 @@ impl<B> MirrorResponse<B> {
             content_type: self.content_type,
             content_encoding: self.content_encoding,
             www_authenticate: self.www_authenticate,
+            date: self.date,
             target: self.target,
             body: change(self.body),
         }

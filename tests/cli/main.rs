@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod bootstrap;
+mod doctor;
 mod keygen;
+mod service;
 
 use std::fs;
 use std::path::{Path, PathBuf};

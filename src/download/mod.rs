@@ -335,12 +335,23 @@ impl Context {
         let mut scores = lock(&self.scores);
         scores.succeeded(&peer.address, timing.first_byte, rate, timing.bytes, now);
         scores.known_as(&peer.address, peer.kind);
+        drop(scores);
+        self.note_answer(peer);
     }
 
     fn note_fault(&self, peer: &Provider, fault: PeerFault) {
         let mut scores = lock(&self.scores);
         scores.faulted(&peer.address, fault, clock::now());
         scores.known_as(&peer.address, peer.kind);
+        drop(scores);
+        if fault == PeerFault::Unreachable {
+            self.discovery.iter().for_each(|discovery| discovery.note_unreachable(peer.address));
+        }
+    }
+
+    /// Whoever named this peer learns that it is there.
+    fn note_answer(&self, peer: &Provider) {
+        self.discovery.iter().for_each(|discovery| discovery.note_answer(peer.address));
     }
 
     fn note_late(&self, peer: &Provider) {

@@ -100,7 +100,7 @@ fn chain(bytes: &[u8]) -> (Vec<State>, Sha256) {
 }
 
 fn message(length: usize, states: Vec<Option<[u8; 32]>>, have: &PieceSet) -> PieceListMessage {
-    PieceListMessage { length: length as u64, states, have: have.ranges() }
+    PieceListMessage { length: length as u64, states, have: have.ranges(), intent: None }
 }
 
 #[test]

@@ -38,6 +38,11 @@ pub trait Discovery: Send + Sync {
         None
     }
 
+    /// Our own name on the local network, where we are seen there.
+    fn own_node(&self) -> Option<NodeId> {
+        None
+    }
+
     /// The name of the node that listens there, where it is one of the local network.
     fn node_at(&self, _address: SocketAddr) -> Option<NodeId> {
         None

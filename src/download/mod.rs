@@ -36,7 +36,8 @@ use crate::mirror::{Mirror, Target};
 use crate::peer::PeerClient;
 use crate::pieces::{Geometry, TooLong};
 use crate::store::{Object, Store, StoreError};
-use crate::swarm::{Ban, PeerFault, Prefer, Reputation, Scoreboard, Standing};
+use crate::swarm::{Ban, NodeId, PeerFault, Prefer, Reputation, Scoreboard, Standing};
+use crate::wire::Intent;
 
 /// How long a reader that comes back after a taint gets the whole object instead of the rest: longer than apt's retries
 /// take together.
@@ -163,6 +164,8 @@ struct Context {
     prefer: Prefer,
     /// What distinguishes our choice among equals from that of others.
     seed: u64,
+    /// What we are on the local network; `None` where nobody there is to wait for us: our own limit would slow them down.
+    node: Option<NodeId>,
     borders: Borders,
     look_ups: Arc<LookUps>,
     scores: Mutex<Scoreboard<SocketAddr>>,
@@ -185,7 +188,9 @@ impl Downloads {
         metrics: Metrics,
         config: DownloadsConfig,
     ) -> Self {
+        let known_as = discovery.iter().find_map(|discovery| discovery.own_node());
         let context = Context {
+            node: known_as.filter(|_| config.max_rate.is_none()),
             store,
             mirror,
             peers,
@@ -232,7 +237,8 @@ impl Downloads {
         if let Some(object) = self.held(&want.id, want.length) {
             return Ok(Download::held(object));
         }
-        let shared = Arc::new(Shared::new(want, geometry));
+        let intent = self.context.node.map(|_| Intent::Undecided);
+        let shared = Arc::new(Shared::new(want, geometry, intent));
         let progress = shared.progress.subscribe();
         let id = shared.want.id;
         flights.insert(id, shared.clone());
@@ -320,6 +326,10 @@ fn places(most: NonZeroUsize, rate: Option<NonZeroU64>) -> NonZeroUsize {
 impl Context {
     fn providers(&self, id: &Sha256) -> Vec<Provider> {
         self.discovery.iter().flat_map(|discovery| discovery.providers(id)).collect()
+    }
+
+    fn node_at(&self, address: SocketAddr) -> Option<NodeId> {
+        self.discovery.iter().find_map(|discovery| discovery.node_at(address))
     }
 
     fn standing(&self, peer: SocketAddr, now: Instant) -> Option<Standing> {

@@ -8,3 +8,4 @@ mod support;
 mod discovery;
 mod network;
 mod off;
+mod scenario;

@@ -151,11 +151,10 @@ impl Host<'_> {
             std::fs::write(&script, text).unwrap();
             std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let config = format!(
-            "[network]\nlisten = [\"0.0.0.0:9979\", \"[::]:9979\"]\nallow_private_peers = false\n\
-             [status]\nlisten = \"0.0.0.0:9978\"\n[lan]\nenabled = true\n",
-        );
-        Setup::new().program(&script).with(&config)
+        let config = "[proxy]\nlisten = \"127.0.0.1:9977\"\n\
+                      [network]\nlisten = [\"0.0.0.0:9979\", \"[::]:9979\"]\nallow_private_peers = false\n\
+                      [status]\nlisten = \"0.0.0.0:9978\"\n[lan]\nenabled = true\n";
+        Setup::new().program(&script).with(config)
     }
 
     /// The address of a page of its status.

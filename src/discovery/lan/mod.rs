@@ -56,6 +56,7 @@ pub struct Lan {
 
 #[derive(Debug)]
 struct Shared {
+    own: NodeId,
     roll: Mutex<Roll>,
     peers: watch::Sender<Arc<[LanPeer]>>,
     /// Peers that may be gone.
@@ -67,7 +68,8 @@ impl Lan {
     pub fn new(config: LanConfig) -> (Self, LanDriver) {
         let (doubts, doubted) = mpsc::channel(DOUBTS);
         let peers = watch::Sender::new(Arc::from([]));
-        let shared = Arc::new(Shared { roll: Mutex::new(Roll::new(config.id)), peers, doubts });
+        let shared =
+            Arc::new(Shared { own: config.id, roll: Mutex::new(Roll::new(config.id)), peers, doubts });
         let lan = Self { shared };
         (lan.clone(), LanDriver::new(lan, config, doubted))
     }
@@ -112,6 +114,10 @@ impl Discovery for Lan {
     fn providers(&self, _object: &Sha256) -> Vec<Provider> {
         let neighbour = |peer: &LanPeer| Provider { address: peer.address, kind: PeerKind::Neighbour };
         self.shared.peers.borrow().iter().map(neighbour).collect()
+    }
+
+    fn own_node(&self) -> Option<NodeId> {
+        Some(self.shared.own)
     }
 
     fn node_at(&self, address: SocketAddr) -> Option<NodeId> {

@@ -185,7 +185,7 @@ mod tests {
         roll.seen(id(1), "", &[at("[fd00::1]:1"), at("169.254.1.1:1"), at("10.0.0.1:1")], &[]);
         for expected in ["10.0.0.1:1", "[fd00::1]:1", "169.254.1.1:1"] {
             assert_eq!(present(&roll, now), [expected]);
-            (0..REFUSALS).for_each(|_| drop(roll.unreachable(at(expected), now)));
+            (0..REFUSALS).for_each(|_| _ = roll.unreachable(at(expected), now));
         }
         assert!(present(&roll, now).is_empty());
         assert_eq!(present(&roll, now + TRY_AGAIN), ["10.0.0.1:1"]);

@@ -30,6 +30,7 @@ use crate::peer::{ListAnswer, ListTag, PeerError};
 use crate::pieces::{Geometry, Link, PieceIndex};
 use crate::store::StoreError;
 use crate::swarm::{Download, FetchId, Outcome, PeerFault, SourceId};
+use crate::wire::Intent;
 
 /// Events that wait for the machine; fetches that are faster than it wait in turn.
 const EVENTS: usize = 64;
@@ -50,9 +51,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(want: Want, geometry: Geometry) -> Self {
+    pub(super) fn new(want: Want, geometry: Geometry, intent: Option<Intent>) -> Self {
         let progress = watch::Sender::new(Progress::default());
-        Self { want, progress, window: Window::new(geometry) }
+        Self { want, progress, window: Window::new(geometry, intent) }
     }
 }
 
@@ -83,8 +84,8 @@ pub(super) struct Flight {
     /// Our own limit slowed it down: how fast it was says nothing of the mirror.
     held_back: bool,
     began: Instant,
-    /// Up to which of the machine's revisions peers know what they may have.
-    shown: Option<u64>,
+    /// Up to which of the machine's revisions peers know what they may have, and what they know of our intent.
+    shown: Option<(u64, Option<Intent>)>,
     last_modified: Option<String>,
     why: Option<DownloadError>,
 }
@@ -138,6 +139,7 @@ impl Flight {
             why: None,
         };
         flight.resume();
+        flight.machine.join_lan(flight.context.node);
         for provider in flight.context.providers(&id) {
             flight.add_known(provider, now);
         }
@@ -334,10 +336,10 @@ impl Flight {
 
     /// Tells those who serve peers what these may have now.
     fn show_held(&mut self) {
-        let revision = Some(self.machine.revision());
-        if self.shown != revision {
-            self.shown = revision;
-            self.shared.window.show(self.machine.servable());
+        let (revision, intent) = (self.machine.revision(), self.machine.intent());
+        if self.shown != Some((revision, intent)) {
+            self.shown = Some((revision, intent));
+            self.shared.window.show(self.machine.servable(), intent);
         }
     }
 

@@ -64,6 +64,23 @@ fn sent(mirror: &Mirror) -> (u64, u64) {
     (mirror.bytes("*.deb"), mirror.bytes("*Packages*") + mirror.bytes("*by-hash*"))
 }
 
+/// Prints what the mirror has sent more than once.
+fn tell_duplicates(mirror: &Mirror, repository: &Repository, packages: &[Package]) {
+    let (mut files, mut bytes) = (0, 0);
+    for package in packages {
+        let built = repository.package(&package.name);
+        let sent = mirror.bytes(&format!("*{}", built.filename));
+        if sent > built.size {
+            files += 1;
+            bytes += sent - built.size;
+            if built.size > 1_000_000 {
+                println!("{}: {:.2} copies", package.name, sent as f64 / built.size as f64);
+            }
+        }
+    }
+    println!("{files} files more than once, {bytes} bytes too many");
+}
+
 #[track_caller]
 fn wait_until_all_know_each_other(machines: &[Machine<'_>]) {
     for machine in machines {
@@ -123,6 +140,16 @@ fn run(network: &Network, plan: &Plan) -> Report {
         assert!(have.iter().all(right));
     }
     let copies = ratio(sent(&mirror).0, one_copy);
+    tell_duplicates(&mirror, &repository, &packages);
+    if std::env::var_os("LAN_TEST_CACHED").is_some() {
+        living.iter().for_each(|machine| machine.apt.clean());
+        let again = std::thread::scope(|scope| {
+            let installs: Vec<_> =
+                living.iter().map(|machine| scope.spawn(|| machine.install(&names))).collect();
+            installs.into_iter().map(|install| install.join().unwrap()).max().unwrap()
+        });
+        println!("the same from their own caches, all at once: {again:.1?}");
+    }
 
     mirror.forget_records();
     if plan.killed == 0 {

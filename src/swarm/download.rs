@@ -290,6 +290,7 @@ impl Download {
         }
         self.expire(now);
         self.end_busy(now);
+        self.ask_nodes(now);
         self.yield_to_walker(now);
         self.schedule(now);
         self.tell_intent(now);
@@ -450,7 +451,7 @@ impl Download {
         hollow.into_iter().for_each(|source| self.handle_not_held(source));
         let silent = |peer: &Peer| {
             let stall = pace::stall(&peer.standing);
-            matches!(peer.holding, Holding::Asked { since } if overdue(since, stall))
+            matches!(peer.holding, Holding::Asked { since } if overdue(since, stall) && !self.is_unasked(peer.id))
                 || (peer.is_alive()
                     && peer.awaited_since.is_some_and(|since| overdue(since, pace::NEWS + stall)))
         };

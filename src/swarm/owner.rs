@@ -19,12 +19,32 @@ use crate::digest::{Sha256, parse_hex};
 use crate::pieces::PIECE_LENGTH;
 use crate::wire::Intent;
 
+/// Small objects are asked for at so many nodes first, those that are placed best to get it for all: as a rule one of them has
+/// it, or gets it, and a network of many is spared most of its questions.
+const FIRST: usize = 2;
+
+/// How long these may take before the others are asked.
+const FIRST_ASKED: Duration = Duration::from_millis(25);
+
 /// How long nodes of the local network may take to say whether they want the object too: a question there takes a
 /// millisecond, this is for machines that are busy.
 const ASK: Duration = Duration::from_millis(100);
 
 /// How long one may be undecided: it asks the others for as long as [`ASK`].
-const UNDECIDED: Duration = Duration::from_millis(200);
+const UNDECIDED: Duration = Duration::from_millis(150);
+
+/// These times are counted in steps no longer than this. Where we ourselves do not come to our turn, it is not the others who
+/// are late.
+const STEP: Duration = Duration::from_millis(20);
+
+/// Nobody is asked for longer than this, however that came: apt waits.
+const ASK_MOST: Duration = pace::HEDGE_UNKNOWN;
+
+/// Those of higher rank get so much longer: where all have run out of time, not all are to walk at once.
+const AHEAD: Duration = Duration::from_millis(250);
+
+/// How long a node that has the object may take to send something of it.
+const SENDS: Duration = Duration::from_millis(500);
 
 /// How long the one whom we follow may make no progress: as long as peers may give nothing before the mirror joins.
 const SILENCE: Duration = pace::HEDGE_UNKNOWN;
@@ -32,9 +52,11 @@ const SILENCE: Duration = pace::HEDGE_UNKNOWN;
 /// How long the one whom we follow is watched before it is judged.
 const JUDGED_AFTER: Duration = Duration::from_secs(2);
 
-/// Whoever gets less than such a part of what the mirror usually gives is too slow to be followed. It gets several objects at a
-/// time, ten of apt's as a rule, and those share what there is.
-const SLOW: f64 = 16.0;
+/// Whoever gets less than such a part of what the mirror usually gives is too slow to be followed.
+const SLOW: f64 = 4.0;
+
+/// The same where that is not known. Several objects are got at a time, ten of apt's as a rule, and those share what there is.
+const SLOW_UNKNOWN: f64 = 16.0;
 
 /// How often our own progress is told to those who follow: several times within their patience.
 const TELL: Duration = Duration::from_millis(250);
@@ -100,13 +122,18 @@ pub(super) struct Company {
     /// What others are told of us, and since when.
     told: Option<(Intent, Instant)>,
     yields: u32,
+    /// How long we have been waiting, in steps, and when the last one ended.
+    waited: Duration,
+    step: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Node {
     rank: Sha256,
-    asked: Instant,
-    answered: bool,
+    /// How long we had been waiting when it was asked.
+    asked: Option<Duration>,
+    /// When it answered first.
+    answered: Option<Instant>,
     wants: Option<Wants>,
     /// Its last answer was another than the one before.
     news: bool,
@@ -116,8 +143,9 @@ struct Node {
 #[derive(Debug, Clone, Copy)]
 struct Wants {
     intent: Intent,
-    /// When it last had more, or had decided otherwise.
+    /// When it last had more, or had decided otherwise; and how long we had been waiting by then.
     since: Instant,
+    waited: Duration,
     /// When it was first seen to walk, and how far it was.
     first: Option<(Instant, u64)>,
 }
@@ -125,7 +153,7 @@ struct Wants {
 /// What the other nodes mean for our own use of the mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
-    /// There is none, or one has the object: the usual rules.
+    /// There are none: the usual rules.
     Unconcerned,
     /// It is not known yet who wants it, until then at most.
     Ask(Instant),
@@ -142,12 +170,11 @@ impl Download {
         self.company.told = own.map(|_| (Intent::Undecided, self.started));
     }
 
-    /// A node of the local network. It is asked whether it has the object, or wants it too, however small that is.
+    /// A node of the local network. It may be asked whether it has the object, or wants it too, however small that is.
     pub fn add_node(&mut self, node: NodeId, address: IpAddr, standing: Standing, now: Instant) -> SourceId {
         let source = self.push_peer(PeerKind::Neighbour, address, standing, now);
-        self.orders.push_back(Order::AskList(source));
         let rank = node.rank(&self.ledger.digest());
-        let node = Node { rank, asked: now, answered: false, wants: None, news: true };
+        let node = Node { rank, asked: None, answered: None, wants: None, news: true };
         self.company.nodes.insert(source, node);
         source
     }
@@ -155,8 +182,8 @@ impl Download {
     /// What a node has said beside its list. Call it before [`Self::handle_list`].
     pub fn handle_intent(&mut self, source: SourceId, intent: Option<Intent>, now: Instant) {
         let Some(node) = self.company.nodes.get_mut(&source) else { return };
-        (node.answered, node.news) = (true, true);
-        let before = node.wants;
+        (node.answered, node.news) = (node.answered.or(Some(now)), true);
+        let (before, waited) = (node.wants, self.company.waited);
         // Who wanted it and says nothing more of that has all of it now.
         let done = before.filter(|_| intent.is_none()).map(|before| Wants { since: now, ..before });
         let told = intent.map(|intent| {
@@ -165,7 +192,8 @@ impl Download {
                 Intent::Walks(at) => before.and_then(|before| before.first).or(Some((now, at))),
                 Intent::Undecided | Intent::Follows => None,
             };
-            Wants { intent, since, first }
+            let waited = before.filter(|_| since < now).map_or(waited, |before| before.waited);
+            Wants { intent, since, waited, first }
         });
         node.wants = told.or(done);
         if let Some(Wants { since, .. }) = node.wants
@@ -183,6 +211,60 @@ impl Download {
         self.company.told.map(|(intent, _)| intent)
     }
 
+    /// Asks those nodes that should be asked by now: of a small object first the best placed, and the others where that does
+    /// not lead to somebody who gets it.
+    pub(super) fn ask_nodes(&mut self, now: Instant) {
+        if self.company.nodes.is_empty() {
+            return;
+        }
+        let gap = now.saturating_duration_since(self.company.step.unwrap_or(now));
+        self.company.waited += gap.min(STEP);
+        self.company.step = Some(now);
+        let waited = self.company.waited;
+        let open = |node: &Node| match node.asked {
+            Some(asked) => node.answered.is_none() && waited < asked + FIRST_ASKED,
+            None => false,
+        };
+        let is_alive = |source: &SourceId| self.peers.get(source.0 as usize).is_some_and(Peer::is_alive);
+        let mut nodes = self.company.nodes.iter();
+        let begun = self.company.nodes.values().any(|node| node.asked.is_some());
+        let all = self.geometry().pieces() > 1 || self.is_without_mirror();
+        let most = match (begun, self.decide(now)) {
+            _ if all => usize::MAX,
+            (false, _) => FIRST,
+            _ if nodes.any(|(source, node)| open(node) && is_alive(source)) => return,
+            (true, Decision::Follow(source, _)) if !self.follows_others(source) => return,
+            (true, Decision::Unconcerned) => return,
+            (true, _) => usize::MAX,
+        };
+        let unasked = self.company.nodes.iter().filter(|(_, node)| node.asked.is_none());
+        let mut unasked: Vec<(Sha256, SourceId)> =
+            unasked.map(|(source, node)| (node.rank, *source)).collect();
+        unasked.sort_by(|a, b| b.cmp(a));
+        for (_, source) in unasked.into_iter().take(most) {
+            if let Some(node) = self.company.nodes.get_mut(&source) {
+                node.asked = Some(waited);
+            }
+            if let Some(Peer { holding: Holding::Asked { since }, .. }) =
+                self.peers.get_mut(source.0 as usize)
+            {
+                *since = now;
+            }
+            self.orders.push_back(Order::AskList(source));
+        }
+    }
+
+    /// Whether this node gets nothing from the mirror itself, and says so.
+    fn follows_others(&self, source: SourceId) -> bool {
+        let wants = self.company.nodes.get(&source).and_then(|node| node.wants);
+        wants.is_some_and(|wants| wants.intent == Intent::Follows)
+    }
+
+    /// Whether nobody has asked it anything yet.
+    pub(super) fn is_unasked(&self, source: SourceId) -> bool {
+        self.company.nodes.get(&source).is_some_and(|node| node.asked.is_none())
+    }
+
     pub(super) fn is_node(&self, source: SourceId) -> bool {
         self.company.nodes.contains_key(&source)
     }
@@ -194,7 +276,7 @@ impl Download {
 
     pub(super) fn note_no_news(&mut self, source: SourceId) {
         if let Some(node) = self.company.nodes.get_mut(&source) {
-            (node.answered, node.news) = (true, false);
+            node.news = false;
         }
     }
 
@@ -211,32 +293,43 @@ impl Download {
         let own = self.company.own.unwrap_or(Sha256::new([0; 32]));
         let mut followed: Option<((bool, Sha256), SourceId, Instant)> = None;
         let mut ask: Option<Instant> = None;
+        let waited = self.company.waited;
+        let may_ask = now < self.started + ASK_MOST;
         for (source, node) in &self.company.nodes {
             let Some(peer) = self.peers.get(source.0 as usize).filter(|peer| peer.is_alive()) else {
                 continue;
             };
             let whole = matches!(&peer.holding, Holding::Pieces { have, .. } if have.is_all());
-            let Some(wants) = node.wants else {
-                if whole {
-                    return Decision::Unconcerned;
+            let wants = match node.wants {
+                Some(wants) => wants,
+                // It has had it all along.
+                None if whole => {
+                    let since = node.answered.unwrap_or(self.started);
+                    Wants { intent: Intent::Follows, since, waited: Duration::ZERO, first: None }
                 }
-                let until = node.asked + ASK;
-                if !node.answered && !peer.standing.doubtful && now < until {
-                    ask = ask.max(Some(until));
+                None => {
+                    let left = (node.asked.unwrap_or(waited) + ASK).saturating_sub(waited);
+                    if node.answered.is_none() && !peer.standing.doubtful && !left.is_zero() && may_ask {
+                        ask = ask.max(Some(now + left.min(STEP)));
+                    }
+                    continue;
                 }
-                continue;
             };
             let until = self.patience_with(peer, &wants, whole);
-            if now >= until {
+            let undecided = !whole && wants.intent == Intent::Undecided;
+            let left = (wants.waited + UNDECIDED).saturating_sub(waited);
+            let most = self.started + ASK_MOST + if node.rank > own { AHEAD } else { Duration::ZERO };
+            if (undecided && (left.is_zero() || now >= most)) || (!undecided && now >= until) {
                 continue;
             }
+            let until = if undecided { now + left.min(STEP) } else { until };
             let walks = whole || matches!(wants.intent, Intent::Walks(_));
             if walks || node.rank > own {
                 let better = (walks, node.rank);
                 if followed.is_none_or(|(best, ..)| better > best) {
                     followed = Some((better, *source, until));
                 }
-            } else if wants.intent == Intent::Undecided {
+            } else if undecided {
                 ask = ask.max(Some(until));
             }
         }
@@ -253,11 +346,13 @@ impl Download {
         let heard = wants.since.max(peer.growth.last().unwrap_or(wants.since));
         let heard = heard.max(self.last_byte.unwrap_or(heard));
         match wants.intent {
-            Intent::Undecided if !whole => wants.since + UNDECIDED,
-            Intent::Walks(at) if !whole => match wants.first {
+            _ if whole && self.is_sent_slowly(wants.since) => heard,
+            _ if whole => heard + SENDS,
+            Intent::Walks(at) => match wants.first {
                 Some((first, from)) if heard >= first + JUDGED_AFTER => {
                     let took = heard.duration_since(first).as_secs_f64();
-                    let least = (self.mirror_estimate() / SLOW).max(pace::OFFLOAD_RATE);
+                    let part = if self.mirror_rate.is_some() { SLOW } else { SLOW_UNKNOWN };
+                    let least = (self.mirror_estimate() / part).max(pace::OFFLOAD_RATE);
                     #[allow(clippy::cast_precision_loss, reason = "lengths below 2^53")]
                     let rate = at.saturating_sub(from) as f64 / took;
                     if rate < least { heard } else { heard + SILENCE }
@@ -266,6 +361,21 @@ impl Download {
             },
             _ => heard + SILENCE,
         }
+    }
+
+    /// Whether those who have had the object for so long send it so slowly that the mirror would be done sooner.
+    fn is_sent_slowly(&self, since: Instant) -> bool {
+        let Some(heard) = self.last_byte.filter(|heard| *heard >= since + pace::JUDGE_AFTER) else {
+            return false;
+        };
+        if self.held_back.is_some_and(|at| heard < at + pace::JUDGE_AFTER) {
+            // It is our own limit that they keep to.
+            return false;
+        }
+        #[allow(clippy::cast_precision_loss, reason = "lengths below 2^53")]
+        let (sent, all) = (self.peer_bytes as f64, self.geometry().length() as f64);
+        let rate = sent / heard.duration_since(since).as_secs_f64();
+        all - sent > rate * pace::CONTENT_WITH.as_secs_f64() && rate < self.mirror_estimate()
     }
 
     /// Leaves the mirror to a node that walks it as well and is ahead of us. Where both are equally far, the rank decides. As
@@ -339,5 +449,217 @@ impl Download {
         };
         let pause = if node.news { ASK_SOON } else { ASK_AGAIN };
         (matters && peer.awaited_since.is_none()).then(|| *asked_at + pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pieces::{Geometry, PieceList, PieceSet};
+    use crate::swarm::Prefer;
+
+    const SMALL: u64 = 50_000;
+
+    fn node(number: u64) -> NodeId {
+        NodeId::new(number.to_be_bytes())
+    }
+
+    fn object() -> Sha256 {
+        Sha256::of(b"object")
+    }
+
+    /// Some nodes, the highest of rank first.
+    fn ranked(count: u64) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> = (0..count).map(node).collect();
+        nodes.sort_by_key(|node| std::cmp::Reverse(node.rank(&object())));
+        nodes
+    }
+
+    /// A download on a network with others, with a mirror that is there.
+    fn download(length: u64, own: NodeId, others: &[NodeId], now: Instant) -> (Download, Vec<SourceId>) {
+        let mut download = Download::new(object(), Geometry::new(length).unwrap(), Prefer::Speed, now);
+        download.add_mirror(None);
+        download.join_lan(Some(own));
+        let add = |node: &NodeId| download.add_node(*node, [10, 0, 0, 1].into(), Standing::default(), now);
+        let sources = others.iter().map(add).collect();
+        download.handle_timeout(now);
+        (download, sources)
+    }
+
+    /// The node says that it has so many pieces of the object, and this of the rest.
+    fn says(download: &mut Download, source: SourceId, intent: Intent, have: u32, now: Instant) {
+        let geometry = download.geometry();
+        let mut pieces = PieceSet::none(geometry.pieces());
+        (0..have).for_each(|piece| pieces.insert(piece));
+        download.handle_intent(source, Some(intent), now);
+        download.handle_list(source, PieceList::unknown(geometry), pieces, now);
+        download.handle_timeout(now);
+    }
+
+    fn has_not(download: &mut Download, source: SourceId, now: Instant) {
+        download.handle_no_list(source, now);
+        download.handle_timeout(now);
+    }
+
+    fn walks(download: &Download) -> bool {
+        matches!(download.intent(), Some(Intent::Walks(_)))
+    }
+
+    fn asked(download: &mut Download) -> usize {
+        let mut orders = std::iter::from_fn(|| download.poll_order());
+        orders.by_ref().filter(|order| matches!(order, Order::AskList(_))).count()
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_name_is_16_digits() {
+        assert_eq!("00000000000000ff".parse(), Ok(node(255)));
+        assert_eq!(node(255).to_string(), "00000000000000ff");
+        for wrong in ["", "ff", "00000000000000fg", "+0000000000000ff", "00000000000000ff0"] {
+            assert_eq!(wrong.parse::<NodeId>(), Err(NotANode), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn different_objects_have_different_owners() {
+        let owner = |object: u32| {
+            let object = Sha256::of(&object.to_be_bytes());
+            (0..8).max_by_key(|number| node(*number).rank(&object)).unwrap()
+        };
+        for number in 0..8 {
+            let owned = (0..800).filter(|object| owner(*object) == number).count();
+            assert!((60..140).contains(&owned), "{owned} of 800");
+        }
+    }
+
+    #[test]
+    fn who_is_alone_walks_as_soon_as_all_have_answered() {
+        let (nodes, now) = (ranked(4), Instant::now());
+        let (mut download, others) = download(SMALL, nodes[3], &nodes[..3], now);
+        assert_eq!(asked(&mut download), FIRST, "the best placed first");
+        has_not(&mut download, others[0], now + MS);
+        has_not(&mut download, others[1], now + MS);
+        assert_eq!((asked(&mut download), walks(&download)), (1, false), "and then the others");
+        has_not(&mut download, others[2], now + 2 * MS);
+        assert!(walks(&download));
+    }
+
+    #[test]
+    fn the_highest_walks_and_the_others_follow() {
+        let (nodes, now) = (ranked(3), Instant::now());
+        let (mut lower, others) = download(SMALL, nodes[1], &[nodes[0], nodes[2]], now);
+        says(&mut lower, others[0], Intent::Undecided, 0, now + MS);
+        assert_eq!(lower.intent(), Some(Intent::Follows));
+        let (mut higher, others) = download(SMALL, nodes[0], &nodes[1..], now);
+        says(&mut higher, others[0], Intent::Follows, 0, now + MS);
+        says(&mut higher, others[1], Intent::Undecided, 0, now + MS);
+        assert!(!walks(&higher), "that one may have walked off before it could see us");
+        says(&mut higher, others[1], Intent::Follows, 0, now + 2 * MS);
+        assert!(walks(&higher));
+    }
+
+    #[test]
+    fn whoever_walks_already_is_followed_whatever_its_rank() {
+        let (nodes, now) = (ranked(2), Instant::now());
+        let (mut higher, others) = download(SMALL, nodes[0], &nodes[1..], now);
+        says(&mut higher, others[0], Intent::Undecided, 0, now + MS);
+        says(&mut higher, others[0], Intent::Walks(0), 0, now + 2 * MS);
+        assert_eq!(higher.intent(), Some(Intent::Follows));
+    }
+
+    #[test]
+    fn who_does_not_answer_costs_a_tenth_of_a_second() {
+        let (nodes, mut now) = (ranked(2), Instant::now());
+        let start = now;
+        let (mut download, _) = download(SMALL, nodes[1], &nodes[..1], now);
+        while !walks(&download) {
+            now = download.next_timeout(now).unwrap().max(now + MS);
+            download.handle_timeout(now);
+            assert!(now < start + 2 * ASK, "it waits too long");
+        }
+        assert!(now >= start + ASK);
+    }
+
+    #[test]
+    fn where_we_do_not_come_to_our_turn_nobody_else_is_late() {
+        let (nodes, now) = (ranked(2), Instant::now());
+        let (mut download, others) = download(SMALL, nodes[1], &nodes[..1], now);
+        download.handle_timeout(now + 4 * ASK);
+        assert!(!walks(&download), "the answer may be here, and nobody has looked");
+        says(&mut download, others[0], Intent::Walks(0), 0, now + 4 * ASK);
+        assert_eq!(download.intent(), Some(Intent::Follows));
+        let (mut download, _) = self::download(SMALL, nodes[1], &nodes[..1], now);
+        download.handle_timeout(now + ASK_MOST);
+        assert!(walks(&download), "but apt waits");
+    }
+
+    #[test]
+    fn an_owner_that_falls_silent_is_replaced_by_the_next() {
+        let (nodes, now) = (ranked(3), Instant::now());
+        let (mut second, others) = download(SMALL, nodes[1], &[nodes[0], nodes[2]], now);
+        says(&mut second, others[0], Intent::Walks(0), 0, now + MS);
+        says(&mut second, others[1], Intent::Follows, 0, now + MS);
+        says(&mut second, others[0], Intent::Walks(9), 0, now + 900 * MS);
+        second.handle_timeout(now + 1800 * MS);
+        assert!(!walks(&second), "it gets on");
+        second.handle_timeout(now + 1900 * MS);
+        assert!(walks(&second));
+    }
+
+    #[test]
+    fn an_owner_that_is_gone_is_replaced_at_once() {
+        let (nodes, now) = (ranked(2), Instant::now());
+        let (mut second, others) = download(SMALL, nodes[1], &nodes[..1], now);
+        says(&mut second, others[0], Intent::Walks(0), 0, now + MS);
+        second.handle_list_failure(others[0], crate::swarm::PeerFault::Short);
+        second.handle_timeout(now + 2 * MS);
+        assert!(walks(&second));
+    }
+
+    #[test]
+    fn an_owner_that_crawls_is_left() {
+        let (nodes, start) = (ranked(2), Instant::now());
+        let (mut second, others) = download(50_000_000, nodes[1], &nodes[..1], start);
+        let mut now = start;
+        for step in 1..100_u64 {
+            now = start + 100 * MS * u32::try_from(step).unwrap();
+            says(&mut second, others[0], Intent::Walks(step * 1000), 0, now);
+            if walks(&second) {
+                break;
+            }
+        }
+        assert!(walks(&second) && now <= start + JUDGED_AFTER + 500 * MS, "{:?}", now - start);
+    }
+
+    #[test]
+    fn of_two_that_walk_the_one_behind_leaves_it_to_the_other() {
+        let (nodes, now) = (ranked(2), Instant::now());
+        for (other, there, expected) in [
+            // Who is ahead goes on, whatever its rank; where both are equally far, the rank decides.
+            (nodes[1], 5_000, true),
+            (nodes[0], 0, true),
+            (nodes[1], 0, false),
+        ] {
+            let own = if other == nodes[0] { nodes[1] } else { nodes[0] };
+            let (mut download, others) = download(50_000_000, own, &[other], now);
+            let late = now + ASK_MOST;
+            download.handle_timeout(late);
+            assert!(walks(&download));
+            says(&mut download, others[0], Intent::Walks(there), 0, late + MS);
+            assert_eq!(!walks(&download), expected, "{there}");
+        }
+    }
+
+    #[test]
+    fn whoever_nobody_is_to_wait_for_says_nothing_and_follows_all_the_same() {
+        let now = Instant::now();
+        let mut download = Download::new(object(), Geometry::new(SMALL).unwrap(), Prefer::Speed, now);
+        download.add_mirror(None);
+        download.join_lan(None);
+        let other = download.add_node(node(1), [10, 0, 0, 1].into(), Standing::default(), now);
+        download.handle_timeout(now);
+        says(&mut download, other, Intent::Undecided, 0, now + MS);
+        assert_eq!((download.intent(), download.mirror), (None, Mirror::Standby));
     }
 }

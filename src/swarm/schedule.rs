@@ -77,7 +77,9 @@ impl Download {
         let pause = self.list_pause();
         let busy = self.peers.iter().filter_map(|peer| peer.busy_until);
         let answers = self.peers.iter().filter_map(|peer| match &peer.holding {
-            Holding::Asked { since } => Some(*since + pace::stall(&peer.standing)),
+            Holding::Asked { since } if !self.is_unasked(peer.id) => {
+                Some(*since + pace::stall(&peer.standing))
+            }
             Holding::Pieces { have, .. } if !have.is_all() => self.ask_for_news_at(peer, pause, now),
             _ => None,
         });

@@ -64,6 +64,11 @@ fn sent(mirror: &Mirror) -> (u64, u64) {
     (mirror.bytes("*.deb"), mirror.bytes("*Packages*") + mirror.bytes("*by-hash*"))
 }
 
+#[allow(clippy::cast_precision_loss)]
+fn ratio(bytes: u64, of: u64) -> f64 {
+    bytes as f64 / of as f64
+}
+
 /// Prints what the mirror has sent more than once.
 fn tell_duplicates(mirror: &Mirror, repository: &Repository, packages: &[Package]) {
     let (mut files, mut bytes) = (0, 0);
@@ -74,7 +79,7 @@ fn tell_duplicates(mirror: &Mirror, repository: &Repository, packages: &[Package
             files += 1;
             bytes += sent - built.size;
             if built.size > 1_000_000 {
-                println!("{}: {:.2} copies", package.name, sent as f64 / built.size as f64);
+                println!("{}: {:.2} copies", package.name, ratio(sent, built.size));
             }
         }
     }
@@ -113,9 +118,6 @@ fn run(network: &Network, plan: &Plan) -> Report {
         updates.into_iter().for_each(|update| _ = update.join().unwrap().succeeded());
     });
     let (_, index_bytes) = sent(&mirror);
-    #[allow(clippy::cast_precision_loss)]
-    let ratio = |bytes: u64, of: u64| bytes as f64 / of as f64;
-
     let (killed, living) = machines.split_at(plan.killed);
     let slowest = std::thread::scope(|scope| {
         let dying: Vec<_> =

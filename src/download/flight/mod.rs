@@ -188,6 +188,10 @@ impl Flight {
                 found = next_finding(&mut self.findings) => self.handle_found(found),
                 () = tokio::time::sleep_until(deadline.into()) => {}
             }
+            // Nobody is to be waited for in vain whose answer is here already.
+            while let Some(Ok((source, answer))) = self.lists.try_join_next() {
+                self.handle_list(source, answer);
+            }
             if unread_since.is_some_and(|since| clock::now() >= since + LINGER) {
                 self.why = Some(DownloadError::Unwanted);
                 break;

@@ -92,13 +92,13 @@ impl fmt::Debug for Sha256 {
     }
 }
 
-/// 32 bytes from exactly 64 hexadecimal digits, `None` for anything else.
-pub(crate) fn parse_hex(text: &str) -> Option<[u8; 32]> {
+/// `N` bytes from exactly twice as many hexadecimal digits, `None` for anything else.
+pub(crate) fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();
-    if digits.len() != 64 {
+    if digits.len() != 2 * N {
         return None;
     }
-    let mut out = [0; 32];
+    let mut out = [0; N];
     for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
         let high = char::from(pair[0]).to_digit(16)?;
         let low = char::from(pair[1]).to_digit(16)?;

@@ -101,7 +101,8 @@ impl Thing {
     pub fn piece_list(&self) -> String {
         let pieces = Geometry::new(self.length).unwrap().pieces();
         let states = self.states.iter().map(|state| Some(state.to_bytes())).collect();
-        PieceListMessage { length: self.length, states, have: PieceSet::all(pieces).ranges() }.to_json()
+        PieceListMessage { length: self.length, states, have: PieceSet::all(pieces).ranges(), intent: None }
+            .to_json()
     }
 
     /// Where it is in the pool of the mirror, from the archive's root.

@@ -4,7 +4,7 @@ use super::choices::{LogFormat, LogLevel, Prefer, Signatures, UpstreamProxy};
 use super::load::Reader;
 use super::table::{Effect, Key, effect, settings};
 use super::units::{PacketRate, Rate, Size, Span};
-use super::values::{HostPattern, HostPort, PublicKey, Setting, Whole};
+use super::values::{HostPattern, HostPort, InterfaceName, PublicKey, Setting, Whole};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -94,8 +94,10 @@ settings! {
     }
     /// Finding peers on the local network.
     lan: Lan {
-        /// Whether this node looks and answers there.
-        enabled: bool = true, later off false;
+        /// Whether this node looks and answers there, by multicast DNS.
+        enabled: bool = true;
+        /// The network interfaces to do so on. Empty: all but those of containers, virtual machines and tunnels.
+        interfaces: Vec<InterfaceName> = [];
     }
     /// What others may learn.
     privacy: Privacy {

@@ -25,4 +25,4 @@ pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use show::sample_file;
 pub use table::{Effect, Key};
 pub use units::{PacketRate, Rate, Size, Span};
-pub use values::{HostPattern, HostPort, PublicKey, Whole};
+pub use values::{HostPattern, HostPort, InterfaceName, PublicKey, Whole};

@@ -309,6 +309,34 @@ impl Element for HostPattern {
     }
 }
 
+/// The name of a network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceName(String);
+
+impl InterfaceName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Element for InterfaceName {
+    const ALLOWED_IN_LIST: &'static str =
+        "a list of names of network interfaces, such as [\"eth0\", \"wlan0\"]";
+
+    /// What Linux takes for a name: up to 15 bytes without a slash, a colon or white space.
+    fn parse(text: &str) -> Option<Self> {
+        let odd =
+            |letter: char| letter == '/' || letter == ':' || letter.is_whitespace() || letter.is_control();
+        let good = !text.is_empty() && text.len() <= 15 && !text.contains(odd) && text != "." && text != "..";
+        good.then(|| Self(text.to_owned()))
+    }
+
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
 /// Letters, digits, dots, hyphens and (seen in the wild) underscores, at most 253 bytes (RFC 1035 §2.3.4).
 fn is_host_name(text: &str) -> bool {
     let odd = |byte: u8| !(byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
@@ -356,6 +384,14 @@ mod tests {
                 && !accepted("http://mirror.example.org")
                 && !accepted("*.")
         );
+    }
+
+    #[test]
+    fn an_interface_has_a_name_that_linux_takes() {
+        let accepted = |text| InterfaceName::parse(text).is_some();
+        assert!(accepted("eth0") && accepted("enp0s31f6.100") && accepted("wlan0"));
+        assert!(!accepted("") && !accepted("a/b") && !accepted("eth0:1") && !accepted("eth 0"));
+        assert!(!accepted("0123456789abcdef"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod bans;
 mod bootstrap;
 mod dht;
+mod lan;
 mod listeners;
 mod record;
 mod site;
@@ -29,7 +30,7 @@ use self::site::{KnownPeers, StatusSite, into_response};
 use crate::causes::Causes;
 use crate::clock;
 use crate::config::{Prefer, Settings, Signatures, UpstreamProxy};
-use crate::discovery::{Dht, Discovery, Driver, Fixed};
+use crate::discovery::{Dht, Discovery, Driver, Fixed, Lan, LanDriver};
 use crate::download::{Downloads, DownloadsConfig};
 use crate::http::{Limits, serve};
 use crate::index::{self, Index, Verification};
@@ -83,6 +84,14 @@ pub enum DaemonError {
     /// A node without an address.
     #[error("network.listen is empty: a bootstrap node needs an address to be reached at")]
     Nowhere,
+    /// The node's name on the local network.
+    #[error("cannot read or write the node's name, node.id in {path} (state.path): {source}")]
+    Identity {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The DHT.
     #[error("cannot start the DHT (dht.enabled): {0}")]
     Dht(#[source] io::Error),
@@ -115,6 +124,7 @@ pub struct Node {
     downloads: Downloads,
     fixed: Arc<Fixed>,
     dht: Option<(Dht, Driver)>,
+    lan: Option<(Lan, LanDriver)>,
     metrics: Metrics,
 }
 
@@ -137,7 +147,9 @@ impl Node {
         let index = open_index(&settings, &store);
         let fixed = Arc::new(Fixed::new(settings.network.peers.iter().map(ToString::to_string).collect()));
         let found_on_dht = dht.iter().map(|(dht, _)| Arc::new(dht.clone()) as Arc<dyn Discovery>);
-        let own = [fixed.clone() as Arc<dyn Discovery>].into_iter().chain(found_on_dht);
+        let lan = lan::open(&settings, &record.peers)?;
+        let on_lan = lan.iter().map(|(lan, _)| Arc::new(lan.clone()) as Arc<dyn Discovery>);
+        let own = [fixed.clone() as Arc<dyn Discovery>].into_iter().chain(on_lan).chain(found_on_dht);
         let discovery = own.chain(more).collect();
         let config = DownloadsConfig {
             max_pieces: NonZeroUsize::new(settings.transfer.max_concurrent_downloads.get() as usize)
@@ -158,7 +170,20 @@ impl Node {
             metrics.clone(),
             config,
         );
-        Ok(Self { claim, settings, listeners, record, store, index, mirror, downloads, fixed, dht, metrics })
+        Ok(Self {
+            claim,
+            settings,
+            listeners,
+            record,
+            store,
+            index,
+            mirror,
+            downloads,
+            fixed,
+            dht,
+            lan,
+            metrics,
+        })
     }
 
     /// Where it listens.
@@ -182,6 +207,7 @@ impl Node {
             downloads,
             fixed,
             dht,
+            lan,
             metrics,
         } = self;
         let state = settings.state.path.clone();
@@ -206,6 +232,10 @@ impl Node {
         let (dht, driver) = dht.unzip();
         if let Some(driver) = driver {
             tasks.spawn(driver.run(quiet.clone()));
+        }
+        let (lan, driver) = lan.unzip();
+        if let Some(driver) = driver {
+            tasks.spawn(driver.run(shutdown.clone()));
         }
         let port = record.peers.first().map(SocketAddr::port);
         let announcer = dht.clone().map(|dht| {
@@ -233,7 +263,7 @@ impl Node {
             store: Some(store.clone()),
             dht,
             announcer,
-            peers: Some(KnownPeers { downloads: downloads.clone(), fixed: fixed.clone() }),
+            peers: Some(KnownPeers { downloads: downloads.clone(), fixed: fixed.clone(), lan }),
         };
         let page = {
             let status = status.clone();

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::announcer::Announcer;
 use crate::clock;
-use crate::discovery::{Dht, Fixed};
+use crate::discovery::{Dht, Fixed, Lan, LanPeer};
 use crate::download::Downloads;
 use crate::http::{Body, Conn, Hangup, Site, text};
 use crate::metrics::Metrics;
@@ -30,17 +30,20 @@ pub(super) struct StatusSite {
     pub(super) peers: Option<KnownPeers>,
 }
 
-/// The peers that a daemon knows: those it has met, and those that the configuration names.
+/// The peers that a daemon knows: those it has met, those that the configuration names, and those of the local network.
 #[derive(Clone)]
 pub(super) struct KnownPeers {
     pub(super) downloads: Downloads,
     pub(super) fixed: Arc<Fixed>,
+    pub(super) lan: Option<Lan>,
 }
 
 impl KnownPeers {
     fn list(&self) -> Vec<(SocketAddr, Reputation)> {
         let mut peers = self.downloads.reputations();
-        for address in self.fixed.addresses() {
+        let lan = self.lan.as_ref().map(Lan::peers).unwrap_or_default();
+        let lan = lan.into_iter().map(|LanPeer { address, .. }| address);
+        for address in self.fixed.addresses().into_iter().chain(lan) {
             match peers.iter_mut().find(|(known, _)| *known == address) {
                 Some((_, known)) => known.kind = Some(PeerKind::Neighbour),
                 None => peers.push((address, Reputation::unknown(PeerKind::Neighbour))),

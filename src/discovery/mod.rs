@@ -1,6 +1,7 @@
 //! Ways to find peers for an object. Each yields addresses that speak the peer protocol.
 
 mod fixed;
+mod lan;
 mod look_up;
 mod mainline;
 mod memory;
@@ -8,13 +9,14 @@ mod memory;
 use std::net::SocketAddr;
 
 pub use fixed::Fixed;
+pub use lan::{Lan, LanConfig, LanDriver, LanPeer};
 pub use look_up::{Asked, Finder, Found, LookUp};
 pub use mainline::{Dht, DhtConfig, DhtStatus, Driver, Names, list_items};
 pub use memory::Memory;
 
 use crate::digest::Sha256;
 use crate::pieces::Geometry;
-use crate::swarm::PeerKind;
+use crate::swarm::{NodeId, PeerKind};
 
 /// A peer that may hold an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,4 +42,20 @@ pub trait Discovery: Send + Sync {
     fn look_again(&self, object: &Sha256, geometry: Geometry) -> Option<LookUp> {
         self.look_up(object, geometry)
     }
+
+    /// Our own name on the local network, where we are seen there.
+    fn own_node(&self) -> Option<NodeId> {
+        None
+    }
+
+    /// The name of the node that listens there, where it is one of the local network.
+    fn node_at(&self, _address: SocketAddr) -> Option<NodeId> {
+        None
+    }
+
+    /// Somebody has answered at this address.
+    fn note_answer(&self, _address: SocketAddr) {}
+
+    /// No connection could be made to this address.
+    fn note_unreachable(&self, _address: SocketAddr) {}
 }

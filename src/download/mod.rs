@@ -39,7 +39,8 @@ use crate::mirror::{Mirror, Target};
 use crate::peer::PeerClient;
 use crate::pieces::{Geometry, TooLong};
 use crate::store::{Object, Store, StoreError};
-use crate::swarm::{Ban, PeerFault, Prefer, Reputation, Scoreboard, Standing};
+use crate::swarm::{Ban, NodeId, PeerFault, Prefer, Reputation, Scoreboard, Standing};
+use crate::wire::Intent;
 
 /// How long a reader that comes back after a taint gets the whole object instead of the rest: longer than apt's retries
 /// take together.
@@ -166,6 +167,8 @@ struct Context {
     prefer: Prefer,
     /// What distinguishes our choice among equals from that of others.
     seed: u64,
+    /// What we are on the local network; `None` where nobody there is to wait for us: our own limit would slow them down.
+    node: Option<NodeId>,
     borders: Borders,
     look_ups: Arc<LookUps>,
     /// Counts the objects of several pieces of which something can be given away.
@@ -191,7 +194,9 @@ impl Downloads {
         metrics: Metrics,
         config: DownloadsConfig,
     ) -> Self {
+        let known_as = discovery.iter().find_map(|discovery| discovery.own_node());
         let context = Context {
+            node: known_as.filter(|_| config.max_rate.is_none()),
             store,
             mirror,
             peers,
@@ -240,7 +245,8 @@ impl Downloads {
         if let Some(object) = self.held(&want.id, want.length) {
             return Ok(Download::held(object));
         }
-        let shared = Arc::new(Shared::new(want, geometry));
+        let intent = self.context.node.map(|_| Intent::Undecided);
+        let shared = Arc::new(Shared::new(want, geometry, intent));
         let progress = shared.progress.subscribe();
         let id = shared.want.id;
         flights.insert(id, shared.clone());
@@ -335,6 +341,10 @@ impl Context {
         self.discovery.iter().flat_map(|discovery| discovery.providers(id)).collect()
     }
 
+    fn node_at(&self, address: SocketAddr) -> Option<NodeId> {
+        self.discovery.iter().find_map(|discovery| discovery.node_at(address))
+    }
+
     fn standing(&self, peer: &Provider, now: Instant) -> Option<Standing> {
         let scores = lock(&self.scores);
         if liars::is_den(&scores, peer, now) {
@@ -352,6 +362,8 @@ impl Context {
         let mut scores = lock(&self.scores);
         scores.succeeded(&peer.address, timing.first_byte, rate, timing.bytes, now);
         scores.known_as(&peer.address, peer.kind);
+        drop(scores);
+        self.note_answer(peer);
     }
 
     fn note_fault(&self, peer: &Provider, fault: PeerFault) {
@@ -362,6 +374,14 @@ impl Context {
         if fault.is_lie() {
             self.convictions.send_modify(|count| *count = count.wrapping_add(1));
         }
+        if fault == PeerFault::Unreachable {
+            self.discovery.iter().for_each(|discovery| discovery.note_unreachable(peer.address));
+        }
+    }
+
+    /// Whoever named this peer learns that it is there.
+    fn note_answer(&self, peer: &Provider) {
+        self.discovery.iter().for_each(|discovery| discovery.note_answer(peer.address));
     }
 
     fn note_late(&self, peer: &Provider) {

@@ -13,6 +13,7 @@ use crate::digest::Sha256;
 use crate::peer::{Held, Part, Parts};
 use crate::pieces::{Geometry, PieceList, PieceSet};
 use crate::swarm::Servable;
+use crate::wire::Intent;
 
 /// What a flight shows to those who serve peers. They keep no flight in the air: whoever asks is a stranger, and what is
 /// wanted here is what apt reads.
@@ -36,12 +37,14 @@ pub struct Growing {
 }
 
 impl Window {
-    pub(super) fn new(geometry: Geometry) -> Self {
+    /// Nothing is held yet; `intent` is what is said of that until there is more to say.
+    pub(super) fn new(geometry: Geometry, intent: Option<Intent>) -> Self {
         // Every `RandomState` has keys of its own: enough to tell this download's tags from those of others.
         let nonce = RandomState::new().build_hasher().finish();
         let nothing = Held {
             have: PieceSet::none(geometry.pieces()),
             states: PieceList::unknown(geometry),
+            intent,
             tag: (nonce, 0),
             withdrawals: 0,
         };
@@ -55,10 +58,10 @@ impl Window {
 
     /// From here on this is what may be given away. Call it before anything is written over a piece that may not be any
     /// more. Says whether it is the first that there is.
-    pub(super) fn show(&self, now: Servable) -> bool {
+    pub(super) fn show(&self, now: Servable, intent: Option<Intent>) -> bool {
         let first = now.have.count() > 0 && self.since.set(clock::now()).is_ok();
         self.held.send_if_modified(|held| {
-            if held.have == now.have && held.states == now.states {
+            if held.have == now.have && held.states == now.states && held.intent == intent {
                 return false;
             }
             let taken_back = !now.have.includes(&held.have);
@@ -66,6 +69,7 @@ impl Window {
             *held = Arc::new(Held {
                 have: now.have,
                 states: now.states,
+                intent,
                 tag: (nonce, count + 1),
                 withdrawals: held.withdrawals + u64::from(taken_back),
             });
@@ -76,7 +80,9 @@ impl Window {
 
     /// The download has come to nothing.
     pub(super) fn close(&self, geometry: Geometry) {
-        self.show(Servable { have: PieceSet::none(geometry.pieces()), states: PieceList::unknown(geometry) });
+        let nothing =
+            Servable { have: PieceSet::none(geometry.pieces()), states: PieceList::unknown(geometry) };
+        self.show(nothing, None);
     }
 }
 

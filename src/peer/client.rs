@@ -18,7 +18,7 @@ use crate::causes::Causes;
 use crate::digest::Sha256;
 use crate::pieces::{Geometry, PieceList, PieceSet, State};
 use crate::swarm::PeerFault;
-use crate::wire::{self, MAX_PIECE_LIST_BYTES, PieceListMessage};
+use crate::wire::{self, Intent, MAX_PIECE_LIST_BYTES, PieceListMessage};
 
 /// How long a connection to a peer may take. The download does not wait for it: other sources are asked meanwhile.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -78,6 +78,8 @@ pub enum ListAnswer {
         list: PieceList,
         /// The pieces that it would serve now.
         have: PieceSet,
+        /// What it is about to do about what it does not have, where it is a node of the local network.
+        intent: Option<Intent>,
         /// What names this list among those that it may tell later; none where it may not.
         tag: Option<ListTag>,
     },
@@ -198,7 +200,7 @@ impl PeerClient {
         let states = message.states.iter().map(|state| state.as_ref().map(State::from_bytes)).collect();
         let list = PieceList::new(geometry, states).map_err(|wrong| bad(wrong.to_string()))?;
         let have = PieceSet::from_ranges(geometry.pieces(), message.have);
-        Ok(ListAnswer::List { list, have, tag: tag.map(ListTag) })
+        Ok(ListAnswer::List { list, have, intent: message.intent, tag: tag.map(ListTag) })
     }
 
     /// Asks for `range` of the object that is `length` bytes long.

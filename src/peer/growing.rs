@@ -210,6 +210,7 @@ fn piece_list(part: &Part, held: &Held) -> String {
         length: part.geometry().length(),
         states: held.states.inner().iter().map(|state| state.map(State::to_bytes)).collect(),
         have: held.have.ranges(),
+        intent: held.intent,
     };
     message.to_json()
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::digest::Sha256;
 use crate::http::Throttle;
 use crate::pieces::{Geometry, PieceList, PieceSet};
+use crate::wire::Intent;
 
 /// How much is handed out at once: a full socket buffer, and soon enough.
 const CHUNK: u64 = 256 << 10;
@@ -40,6 +41,8 @@ pub struct Held {
     pub have: PieceSet,
     /// The states that we vouch for.
     pub states: PieceList,
+    /// What we are about to do about the rest; `None` where that concerns nobody.
+    pub intent: Option<Intent>,
     /// Differs between any two of these, also of different downloads.
     pub tag: (u64, u64),
     /// How often a piece was taken back that could be had before: who is being sent something gets no more of it.
@@ -139,7 +142,8 @@ mod tests {
         let geometry = Geometry::new(LENGTH).unwrap();
         let mut have = PieceSet::none(4);
         pieces.iter().for_each(|piece| have.insert(*piece));
-        Arc::new(Held { have, states: PieceList::unknown(geometry), tag: (1, withdrawals), withdrawals })
+        let states = PieceList::unknown(geometry);
+        Arc::new(Held { have, states, intent: None, tag: (1, withdrawals), withdrawals })
     }
 
     fn part(pieces: &[u32]) -> (watch::Sender<Arc<Held>>, Part) {

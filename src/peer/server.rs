@@ -303,6 +303,7 @@ fn piece_list(object: &Object) -> String {
         length: object.length(),
         states: object.states().iter().map(|state| Some(state.to_bytes())).collect(),
         have: PieceSet::all(geometry.pieces()).ranges(),
+        intent: None,
     };
     message.to_json()
 }

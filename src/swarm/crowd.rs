@@ -11,6 +11,9 @@ use crate::pieces::PieceIndex;
 /// A busy peer is asked again after this time: a piece at a usual uplink takes about as long.
 const BUSY: Duration = Duration::from_secs(2);
 
+/// The same on the local network, where a piece takes a fraction of a second.
+const BUSY_NEAR: Duration = Duration::from_millis(100);
+
 /// A peer that has been busy for so long is given up: apt's own patience.
 const BUSY_FOR_GOOD: Duration = Duration::from_secs(30);
 
@@ -72,9 +75,10 @@ impl Download {
         else {
             return;
         };
+        let near = self.is_node(source);
         let Some(peer) = self.peers.get_mut(source.0 as usize) else { return };
         let since = *peer.busy_since.get_or_insert(now);
-        peer.busy_until = Some(now + BUSY);
+        peer.busy_until = Some(now + if near { BUSY_NEAR } else { BUSY });
         if now >= since + BUSY_FOR_GOOD {
             self.handle_not_held(source);
         }
@@ -106,7 +110,12 @@ impl Download {
     pub(super) fn rest_if_possible(&mut self, now: Instant) {
         // What apt gets first does not wait.
         let tired = self.rests.not_before.is_some_and(|at| now < at);
-        if self.mirror != Mirror::Active || self.released == 0 || tired || !self.is_crowd() {
+        if self.mirror != Mirror::Active
+            || self.released == 0
+            || tired
+            || !self.is_crowd()
+            || self.is_followed()
+        {
             return;
         }
         let walk = self.fetches.iter().find_map(|(id, fetch)| match fetch {

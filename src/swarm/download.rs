@@ -14,6 +14,7 @@ use super::fault::PeerFault;
 use super::fetched::Suspect;
 use super::meter::Meter;
 use super::order::{Fact, FetchId, Order, Outcome, Walker};
+use super::owner::Company;
 use super::pace;
 use super::source::{Holding, Mirror, Peer, PeerKind, SourceId, Standing};
 use crate::digest::Sha256;
@@ -107,6 +108,8 @@ pub struct Download {
     pub(super) seed: u64,
     /// The last piece that a lot was drawn for, whether the mirror rests.
     pub(super) drawn_for: PieceIndex,
+    /// The nodes of the local network.
+    pub(super) company: Company,
     pub(super) outcome: Outcome,
 }
 
@@ -146,6 +149,7 @@ impl Download {
             rests: Rests::default(),
             seed: 0,
             drawn_for: 0,
+            company: Company::default(),
             outcome: Outcome::Running,
         };
         if geometry.length() == 0 {
@@ -177,15 +181,25 @@ impl Download {
         standing: Standing,
         now: Instant,
     ) -> SourceId {
-        let id = SourceId(u32::try_from(self.peers.len()).unwrap_or(u32::MAX));
-        let mut peer = Peer::new(id, kind, address, standing, now);
-        if self.geometry().pieces() == 1 {
+        let id = self.push_peer(kind, address, standing, now);
+        if self.geometry().pieces() > 1 {
+            self.orders.push_back(Order::AskList(id));
+        } else if let Some(peer) = self.peers.last_mut() {
             // One piece needs no list: the first question is for the bytes.
             peer.holding = Holding::Pieces { have: PieceSet::all(1), asked_at: now, grown_at: now };
-        } else {
-            self.orders.push_back(Order::AskList(id));
         }
-        self.peers.push(peer);
+        id
+    }
+
+    pub(super) fn push_peer(
+        &mut self,
+        kind: PeerKind,
+        address: IpAddr,
+        standing: Standing,
+        now: Instant,
+    ) -> SourceId {
+        let id = SourceId(u32::try_from(self.peers.len()).unwrap_or(u32::MAX));
+        self.peers.push(Peer::new(id, kind, address, standing, now));
         id
     }
 
@@ -217,13 +231,21 @@ impl Download {
             peer.awaited_since = None;
             peer.growth.fresh = false;
         }
+        self.note_no_news(source);
     }
 
     /// The peer has no list of the object. It may be a plain file server: it is asked for pieces under the lists of
     /// others.
     pub fn handle_no_list(&mut self, source: SourceId, now: Instant) {
         let all = PieceSet::all(self.geometry().pieces());
-        if self.peers.get_mut(source.0 as usize).is_some_and(|peer| peer.awaited_since.take().is_some()) {
+        if self.is_node(source) {
+            // It speaks our protocol.
+            self.handle_not_held(source);
+        } else if self
+            .peers
+            .get_mut(source.0 as usize)
+            .is_some_and(|peer| peer.awaited_since.take().is_some())
+        {
             // It had one: its own download has come to nothing.
             self.handle_not_held(source);
         } else if let Some(peer) = self.peers.get_mut(source.0 as usize)
@@ -268,7 +290,10 @@ impl Download {
         }
         self.expire(now);
         self.end_busy(now);
+        self.ask_nodes(now);
+        self.yield_to_walker(now);
         self.schedule(now);
+        self.tell_intent(now);
         while self.is_hopeless() && self.is_blocked_by_list() {
             self.discard_camp();
             self.schedule(now);
@@ -426,7 +451,7 @@ impl Download {
         hollow.into_iter().for_each(|source| self.handle_not_held(source));
         let silent = |peer: &Peer| {
             let stall = pace::stall(&peer.standing);
-            matches!(peer.holding, Holding::Asked { since } if overdue(since, stall))
+            matches!(peer.holding, Holding::Asked { since } if overdue(since, stall) && !self.is_unasked(peer.id))
                 || (peer.is_alive()
                     && peer.awaited_since.is_some_and(|since| overdue(since, pace::NEWS + stall)))
         };

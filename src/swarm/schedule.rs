@@ -43,7 +43,10 @@ impl Download {
         // Half of what the mirror waits: its time began with the download, this peer's with our question.
         let had_its_time =
             |peer: &Peer| asked_at(peer).is_some_and(|asked| now >= asked + self.hedge_for(peer) / 2);
-        let late = self.peers.iter().filter(|peer| peer.is_promising() && had_its_time(peer));
+        let late = self
+            .peers
+            .iter()
+            .filter(|peer| peer.is_promising() && !self.is_node(peer.id) && had_its_time(peer));
         let late: Vec<SourceId> = late.map(|peer| peer.id).collect();
         late.into_iter().for_each(|peer| self.note(Fact::PeerLate(peer)));
     }
@@ -74,8 +77,10 @@ impl Download {
         let pause = self.list_pause();
         let busy = self.peers.iter().filter_map(|peer| peer.busy_until);
         let answers = self.peers.iter().filter_map(|peer| match &peer.holding {
-            Holding::Asked { since } => Some(*since + pace::stall(&peer.standing)),
-            Holding::Pieces { have, .. } if !have.is_all() => ask_for_news_at(peer, pause),
+            Holding::Asked { since } if !self.is_unasked(peer.id) => {
+                Some(*since + pace::stall(&peer.standing))
+            }
+            Holding::Pieces { have, .. } if !have.is_all() => self.ask_for_news_at(peer, pause, now),
             _ => None,
         });
         let news_due = |peer: &Peer| Some(peer.awaited_since? + pace::NEWS + pace::stall(&peer.standing));
@@ -113,8 +118,13 @@ impl Download {
             Some(false) => return self.rest_looked_at(now).map_or(Due::Never, Due::At),
             None => {}
         }
+        if let Some(until) = self.owner_until(now) {
+            return due_at(until, now);
+        }
         let worth_it = |peer: &&Peer| {
-            peer.is_promising() && (self.has_work_for(peer) || self.followed_until(peer, now).is_some())
+            peer.is_promising()
+                && !self.is_mute_node(peer)
+                && (self.has_work_for(peer) || self.followed_until(peer, now).is_some())
         };
         let promising = || self.peers.iter().filter(worth_it);
         if promising().next().is_none() {
@@ -175,7 +185,7 @@ impl Download {
     }
 
     /// What the mirror would give, in bytes a second. What it gives to others says nothing of what it would give us.
-    fn mirror_estimate(&self) -> f64 {
+    pub(super) fn mirror_estimate(&self) -> f64 {
         self.mirror_rate.unwrap_or(pace::MIRROR_RATE_GUESS)
     }
 
@@ -207,17 +217,30 @@ impl Download {
     }
 
     fn ask_growing_holders(&mut self, now: Instant) {
-        let (pause, mut due) = (self.list_pause(), Vec::new());
-        for peer in self.peers.iter_mut().filter(|peer| is_part(peer)) {
-            if ask_for_news_at(peer, pause).is_some_and(|at| now >= at)
+        let pause = self.list_pause();
+        let is_due = |peer: &&Peer| {
+            is_part(peer) && self.ask_for_news_at(peer, pause, now).is_some_and(|at| now >= at)
+        };
+        let due: Vec<SourceId> = self.peers.iter().filter(is_due).map(|peer| peer.id).collect();
+        for source in due {
+            if let Some(peer) = self.peers.get_mut(source.0 as usize)
                 && let Holding::Pieces { asked_at, .. } = &mut peer.holding
             {
                 *asked_at = now;
                 peer.awaited_since = Some(now);
-                due.push(peer.id);
             }
+            self.order_news(source);
         }
-        due.into_iter().for_each(|source| self.order_news(source));
+    }
+
+    /// When a holder of a part is to be asked for news, in a crowd not before its pause; `None` while it is being asked.
+    fn ask_for_news_at(&self, peer: &Peer, crowd: Duration, now: Instant) -> Option<Instant> {
+        if self.is_node(peer.id) {
+            return self.ask_node_at(peer, now);
+        }
+        let Holding::Pieces { asked_at, .. } = &peer.holding else { return None };
+        let pause = if peer.growth.fresh { pace::ASK_SOON } else { pace::ASK_AGAIN };
+        peer.awaited_since.is_none().then(|| *asked_at + pause.max(crowd))
     }
 
     /// Starts a walk where nobody walks and somebody can.
@@ -431,13 +454,6 @@ impl Download {
 
 fn is_part(peer: &Peer) -> bool {
     matches!(&peer.holding, Holding::Pieces { have, .. } if !have.is_all())
-}
-
-/// When a holder of a part is to be asked for news, in a crowd not before its pause; `None` while it is being asked.
-fn ask_for_news_at(peer: &Peer, crowd: Duration) -> Option<Instant> {
-    let Holding::Pieces { asked_at, .. } = &peer.holding else { return None };
-    let pause = if peer.growth.fresh { pace::ASK_SOON } else { pace::ASK_AGAIN };
-    peer.awaited_since.is_none().then(|| *asked_at + pause.max(crowd))
 }
 
 fn due_at(at: Instant, now: Instant) -> Due {

@@ -8,7 +8,7 @@ pub use dht::{
     CHUNK_STATES, Chunk, HEAD_STATES, LIST_SEQUENCE, ListHead, ListItems, ListProblem, MAX_CHUNKS,
     MAX_STATES, chunk_states, list_seed, listed_states,
 };
-pub use piece_list::{MAX_PIECE_LIST_BYTES, PieceListMessage, PieceListProblem};
+pub use piece_list::{Intent, MAX_PIECE_LIST_BYTES, PieceListMessage, PieceListProblem};
 pub use target::{PeerTarget, hash_path, pieces_path};
 
 /// The version of the peer protocol that this program speaks.

@@ -24,6 +24,19 @@ pub struct PieceListMessage {
     pub states: Vec<Option<[u8; 32]>>,
     /// Runs of pieces that would be served now.
     pub have: Vec<RangeInclusive<u32>>,
+    /// What a node of the local network is about to do about what it does not have.
+    pub intent: Option<Intent>,
+}
+
+/// How a node that is downloading an object stands to the mirror, for those of its local network that want it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// It asks around first.
+    Undecided,
+    /// It takes what another gets from the mirror.
+    Follows,
+    /// It gets the object from the mirror, in order, and has come so far, in bytes.
+    Walks(u64),
 }
 
 /// A message that is not what docs/protocol.md says.
@@ -52,6 +65,27 @@ struct Document {
     piece_length: u64,
     states: Vec<Option<String>>,
     have: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mirror: Option<String>,
+}
+
+impl Intent {
+    /// What is not understood is as good as nothing said: it comes from a later version.
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "undecided" => Some(Self::Undecided),
+            "follows" => Some(Self::Follows),
+            bytes => bytes.parse().ok().map(Self::Walks),
+        }
+    }
+
+    fn print(self) -> String {
+        match self {
+            Self::Undecided => "undecided".to_owned(),
+            Self::Follows => "follows".to_owned(),
+            Self::Walks(bytes) => bytes.to_string(),
+        }
+    }
 }
 
 impl PieceListMessage {
@@ -75,6 +109,7 @@ impl PieceListMessage {
             length: document.length,
             states: states.collect::<Result<_, _>>()?,
             have: parse_runs(&document.have).ok_or(PieceListProblem::Have)?,
+            intent: document.mirror.as_deref().and_then(Intent::parse),
         })
     }
 
@@ -86,6 +121,7 @@ impl PieceListMessage {
             piece_length: PIECE_LENGTH,
             states: self.states.iter().map(|state| state.as_ref().map(spell)).collect(),
             have: print_runs(&self.have),
+            mirror: self.intent.map(Intent::print),
         };
         serde_json::to_string(&document).unwrap_or_default()
     }
@@ -126,7 +162,18 @@ mod tests {
     use proptest::prelude::*;
 
     fn message() -> PieceListMessage {
-        PieceListMessage { length: 9_000_000, states: vec![Some([7; 32]), None], have: vec![0..=0, 2..=2] }
+        let (states, have) = (vec![Some([7; 32]), None], vec![0..=0, 2..=2]);
+        PieceListMessage { length: 9_000_000, states, have, intent: None }
+    }
+
+    #[test]
+    fn what_a_node_is_about_to_do_is_read_as_it_is_written_and_rubbish_is_ignored() {
+        for intent in [Intent::Undecided, Intent::Follows, Intent::Walks(0), Intent::Walks(9_000_000)] {
+            let told = PieceListMessage { intent: Some(intent), ..message() };
+            assert_eq!(PieceListMessage::from_json(told.to_json().as_bytes()).unwrap(), told);
+        }
+        let odd = message().to_json().replace("\"have\"", "\"mirror\":\"sleeps\",\"have\"");
+        assert_eq!(PieceListMessage::from_json(odd.as_bytes()).unwrap(), message());
     }
 
     #[test]

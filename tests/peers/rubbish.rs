@@ -89,7 +89,7 @@ fn message() -> impl Strategy<Value = PieceListMessage> {
     let run = (any::<u32>(), any::<u32>()).prop_map(|(a, b)| a.min(b)..=a.max(b));
     let states = prop::collection::vec(any::<Option<[u8; 32]>>(), 0..20);
     (any::<u64>(), states, prop::collection::vec(run, 0..20))
-        .prop_map(|(length, states, have)| PieceListMessage { length, states, have })
+        .prop_map(|(length, states, have)| PieceListMessage { length, states, have, intent: None })
 }
 
 /// JSON of about the right shape with values of any.

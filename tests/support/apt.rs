@@ -16,6 +16,8 @@ const LIMIT: &str = "180";
 pub struct Apt {
     root: tempfile::TempDir,
     options: Vec<String>,
+    /// The words before `apt-get`.
+    within: Vec<String>,
 }
 
 /// What a run of apt-get came to.
@@ -53,12 +55,18 @@ impl Apt {
             native = native(),
         );
         fs::write(root.path().join("apt.conf"), config).unwrap();
-        Self { root, options: Vec::new() }
+        Self { root, options: Vec::new(), within: Vec::new() }
     }
 
     /// Sends all http through the proxy at `address`.
     pub fn proxy(self, address: SocketAddr) -> Self {
         self.option("Acquire::http::Proxy", &format!("http://{address}"))
+    }
+
+    /// Runs in this network namespace.
+    pub fn within(self, namespace: &str) -> Self {
+        let within = ["ip", "netns", "exec", namespace].map(str::to_owned).to_vec();
+        Self { within, ..self }
     }
 
     /// Sets an option for every run, such as `Acquire::Retries` or `Acquire::http::Timeout`.
@@ -118,7 +126,8 @@ impl Apt {
     /// Runs `apt-get` with these arguments.
     pub fn run(&self, arguments: &[&str]) -> Run {
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", LIMIT, "apt-get", "--quiet"]).args(&self.options).args(arguments);
+        command.args(["--kill-after=5", LIMIT]).args(&self.within);
+        command.args(["apt-get", "--quiet"]).args(&self.options).args(arguments);
         for name in ["http", "https", "ftp", "all", "no"] {
             command.env_remove(format!("{name}_proxy")).env_remove(format!("{name}_proxy").to_uppercase());
         }

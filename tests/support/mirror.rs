@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -128,6 +128,11 @@ impl Rule {
 impl Mirror {
     /// Serves the files below `root`. Several mirrors may serve one folder, each on a port of its own.
     pub fn start(root: &Path) -> Self {
+        Self::start_on([127, 0, 0, 1].into(), root)
+    }
+
+    /// The same at another address of this machine.
+    pub fn start_on(ip: IpAddr, root: &Path) -> Self {
         let shared = Arc::new(Shared {
             root: root.to_owned(),
             rules: Mutex::default(),
@@ -135,7 +140,7 @@ impl Mirror {
             asked: AtomicU64::new(0),
             free: Mutex::new(Instant::now()),
         });
-        let server = Server::start({
+        let server = Server::start_on(ip, {
             let shared = Arc::clone(&shared);
             move |connection| shared.converse(connection)
         });

@@ -75,7 +75,11 @@ impl Flight {
     pub(super) fn add_known(&mut self, provider: Provider, now: Instant) {
         let Some(standing) = self.context.standing(&provider, now) else { return };
         if self.admission.admit(&provider, &self.context.borders) {
-            let source = self.machine.add_peer(provider.kind, provider.address.ip(), standing, now);
+            let ip = provider.address.ip();
+            let source = match self.context.node_at(provider.address) {
+                Some(node) => self.machine.add_node(node, ip, standing, now),
+                None => self.machine.add_peer(provider.kind, ip, standing, now),
+            };
             self.peers.insert(source, provider);
         }
     }
@@ -113,12 +117,16 @@ impl Flight {
 
     pub(super) fn handle_list(&mut self, source: SourceId, answer: Result<ListAnswer, PeerError>) {
         let now = clock::now();
+        if let (Ok(_), Some(peer)) = (&answer, self.peers.get(&source)) {
+            self.context.note_answer(peer);
+        }
         match answer {
-            Ok(ListAnswer::List { list, have, tag }) => {
+            Ok(ListAnswer::List { list, have, intent, tag }) => {
                 match tag {
                     Some(tag) => drop(self.tags.insert(source, tag)),
                     None => drop(self.tags.remove(&source)),
                 }
+                self.machine.handle_intent(source, intent, now);
                 self.machine.handle_list(source, list, have, now);
             }
             Ok(ListAnswer::NoNews) => self.machine.handle_no_news(source),

@@ -30,6 +30,7 @@ use crate::peer::{ListAnswer, ListTag, PeerError};
 use crate::pieces::{Geometry, Link, PieceIndex};
 use crate::store::StoreError;
 use crate::swarm::{Download, FetchId, Outcome, PeerFault, SourceId};
+use crate::wire::Intent;
 
 /// Events that wait for the machine; fetches that are faster than it wait in turn.
 const EVENTS: usize = 64;
@@ -50,9 +51,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(want: Want, geometry: Geometry) -> Self {
+    pub(super) fn new(want: Want, geometry: Geometry, intent: Option<Intent>) -> Self {
         let progress = watch::Sender::new(Progress::default());
-        Self { want, progress, window: Window::new(geometry) }
+        Self { want, progress, window: Window::new(geometry, intent) }
     }
 }
 
@@ -84,8 +85,8 @@ pub(super) struct Flight {
     /// Our own limit slowed it down: how fast it was says nothing of the mirror.
     held_back: bool,
     began: Instant,
-    /// Up to which of the machine's revisions peers know what they may have.
-    shown: Option<u64>,
+    /// Up to which of the machine's revisions peers know what they may have, and what they know of our intent.
+    shown: Option<(u64, Option<Intent>)>,
     last_modified: Option<String>,
     why: Option<DownloadError>,
 }
@@ -139,6 +140,7 @@ impl Flight {
             why: None,
         };
         flight.resume();
+        flight.machine.join_lan(flight.context.node);
         for provider in flight.context.providers(&id) {
             flight.add_known(provider, now);
         }
@@ -186,6 +188,10 @@ impl Flight {
                 piece = canvas.next_damaged() => self.handle_damaged(piece),
                 found = next_finding(&mut self.findings) => self.handle_found(found),
                 () = tokio::time::sleep_until(deadline.into()) => {}
+            }
+            // Nobody is to be waited for in vain whose answer is here already.
+            while let Some(Ok((source, answer))) = self.lists.try_join_next() {
+                self.handle_list(source, answer);
             }
             if unread_since.is_some_and(|since| clock::now() >= since + LINGER) {
                 self.why = Some(DownloadError::Unwanted);
@@ -339,10 +345,11 @@ impl Flight {
 
     /// Tells those who serve peers what these may have now.
     fn show_held(&mut self) {
-        let revision = Some(self.machine.revision());
-        if self.shown != revision {
-            self.shown = revision;
-            if self.shared.window.show(self.machine.servable()) && self.canvas.geometry().pieces() > 1 {
+        let (revision, intent) = (self.machine.revision(), self.machine.intent());
+        if self.shown != Some((revision, intent)) {
+            self.shown = Some((revision, intent));
+            let first = self.shared.window.show(self.machine.servable(), intent);
+            if first && self.canvas.geometry().pieces() > 1 {
                 self.context.growing.send_modify(|count| *count = count.wrapping_add(1));
             }
         }

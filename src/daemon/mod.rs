@@ -4,6 +4,7 @@ mod bans;
 mod bootstrap;
 mod dht;
 mod listeners;
+mod neighbours;
 mod record;
 mod site;
 
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -28,7 +30,7 @@ use self::site::{KnownPeers, StatusSite, into_response};
 use crate::causes::Causes;
 use crate::clock;
 use crate::config::{Prefer, Settings, Signatures, UpstreamProxy};
-use crate::discovery::{Dht, Discovery, Driver, Fixed};
+use crate::discovery::{Dht, Discovery, Driver, Fixed, Neighbours};
 use crate::download::{Downloads, DownloadsConfig};
 use crate::http::{Limits, serve};
 use crate::index::{self, Index, Verification};
@@ -114,6 +116,7 @@ pub struct Node {
     downloads: Downloads,
     fixed: Arc<Fixed>,
     dht: Option<(Dht, Driver)>,
+    neighbours: Arc<Neighbours>,
     metrics: Metrics,
 }
 
@@ -135,8 +138,20 @@ impl Node {
         let mirror = Mirror::new(mirror_config(&settings, listeners.all()))?;
         let index = open_index(&settings, &store);
         let fixed = Arc::new(Fixed::new(settings.network.peers.iter().map(ToString::to_string).collect()));
+        let own_addresses: Vec<SocketAddr> =
+            listeners.peers.iter().filter_map(|peer| peer.local_addr().ok()).collect();
+        let client = PeerClient::new();
+        let wiring = neighbours::Wiring {
+            fixed: fixed.clone(),
+            lan: watch::channel(Vec::new()).1,
+            dht: dht.as_ref().map(|(dht, _)| dht.clone()),
+            index: index.clone(),
+            client: client.clone(),
+            own: own_addresses.clone(),
+        };
+        let neighbours = neighbours::open(&settings, wiring);
         let found_on_dht = dht.iter().map(|(dht, _)| Arc::new(dht.clone()) as Arc<dyn Discovery>);
-        let own = [fixed.clone() as Arc<dyn Discovery>].into_iter().chain(found_on_dht);
+        let own = [fixed.clone() as Arc<dyn Discovery>, neighbours.clone()].into_iter().chain(found_on_dht);
         let discovery = own.chain(more).collect();
         let config = DownloadsConfig {
             max_pieces: NonZeroUsize::new(settings.transfer.max_concurrent_downloads.get() as usize)
@@ -147,17 +162,24 @@ impl Node {
                 Prefer::Offload => swarm::Prefer::Offload,
             },
             allow_private_peers: settings.network.allow_private_peers,
-            own_addresses: listeners.peers.iter().filter_map(|peer| peer.local_addr().ok()).collect(),
+            own_addresses,
         };
-        let downloads = Downloads::new(
-            store.clone(),
-            mirror.clone(),
-            PeerClient::new(),
-            discovery,
-            metrics.clone(),
-            config,
-        );
-        Ok(Self { claim, settings, listeners, record, store, index, mirror, downloads, fixed, dht, metrics })
+        let downloads =
+            Downloads::new(store.clone(), mirror.clone(), client, discovery, metrics.clone(), config);
+        Ok(Self {
+            claim,
+            settings,
+            listeners,
+            record,
+            store,
+            index,
+            mirror,
+            downloads,
+            fixed,
+            dht,
+            neighbours,
+            metrics,
+        })
     }
 
     /// Where it listens.
@@ -181,6 +203,7 @@ impl Node {
             downloads,
             fixed,
             dht,
+            neighbours,
             metrics,
         } = self;
         let state = settings.state.path.clone();
@@ -202,6 +225,8 @@ impl Node {
         if let Some(driver) = driver {
             tasks.spawn(driver.run(quiet.clone()));
         }
+        let (asking, stop) = (neighbours.clone(), quiet.clone());
+        tasks.spawn(async move { asking.run(stop).await });
         let port = record.peers.first().map(SocketAddr::port);
         let announcer = dht
             .clone()
@@ -217,8 +242,9 @@ impl Node {
             max_rate: settings.transfer.max_upload_rate.bytes_per_second(),
         };
         let parts = Arc::new(downloads.clone());
-        let peer_site =
-            Arc::new(PeerSite::new(store.clone(), parts, metrics.clone(), &peer_config, shutdown.clone()));
+        let peer_site = PeerSite::new(store.clone(), parts, metrics.clone(), &peer_config, shutdown.clone())
+            .introducing(Arc::new(neighbours::Known(neighbours.clone())));
+        let peer_site = Arc::new(if settings.privacy.announce { peer_site } else { peer_site.reticent() });
         for listener in listeners.peers {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
         }

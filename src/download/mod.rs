@@ -9,6 +9,7 @@ mod origin;
 mod places;
 mod reader;
 mod seeding;
+mod trials;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -27,9 +28,10 @@ use self::findings::LookUps;
 use self::flight::{Flight, Shared};
 pub use self::origin::OriginError;
 pub use self::reader::{Chunks, Download};
+use self::trials::Trials;
 use crate::clock;
 use crate::digest::Sha256;
-use crate::discovery::{Discovery, Provider};
+use crate::discovery::{Discovery, Outlook, Provider};
 use crate::http::Throttle;
 use crate::metrics::{Metrics, Source};
 use crate::mirror::{Mirror, Target};
@@ -60,6 +62,8 @@ pub struct Want {
     pub mirror: Option<Target>,
     /// What it is called, for the log.
     pub name: String,
+    /// The name of the archive that it belongs to ([`crate::wire::archive_name`]).
+    pub archive: Option<Sha256>,
 }
 
 /// Why a download came to nothing.
@@ -166,6 +170,7 @@ struct Context {
     borders: Borders,
     look_ups: Arc<LookUps>,
     scores: Mutex<Scoreboard<SocketAddr>>,
+    trials: Mutex<Trials>,
     memory: Mutex<Memory>,
 }
 
@@ -199,6 +204,7 @@ impl Downloads {
             borders: Borders { own: config.own_addresses, allow_private: config.allow_private_peers },
             look_ups: Arc::new(LookUps::new()),
             scores: Mutex::default(),
+            trials: Mutex::default(),
             memory: Mutex::default(),
         };
         Self {
@@ -320,6 +326,27 @@ fn places(most: NonZeroUsize, rate: Option<NonZeroU64>) -> NonZeroUsize {
 impl Context {
     fn providers(&self, id: &Sha256) -> Vec<Provider> {
         self.discovery.iter().flat_map(|discovery| discovery.providers(id)).collect()
+    }
+
+    /// What is known of who has the object; it is wanted.
+    fn outlook(&self, want: &Want) -> Outlook {
+        let mut all = Outlook::default();
+        for outlook in self.discovery.iter().map(|way| way.outlook(&want.id, want.archive.as_ref())) {
+            all.named_by.extend(outlook.named_by);
+            all.lacking.extend(outlook.lacking);
+            all.covered |= outlook.covered;
+        }
+        all
+    }
+
+    /// A peer had the object, or had it not.
+    fn note_tried(&self, id: &Sha256, peer: &Provider, had_it: bool) {
+        self.discovery.iter().for_each(|way| way.tried(id, peer.address, had_it));
+    }
+
+    /// Whether the mirror may wait a moment for a stranger that never delivered anything to us.
+    fn take_trial(&self, now: Instant) -> bool {
+        lock(&self.trials).take(now)
     }
 
     fn standing(&self, peer: SocketAddr, now: Instant) -> Option<Standing> {

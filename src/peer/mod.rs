@@ -2,11 +2,14 @@
 //! client that asks others for them.
 
 mod client;
+mod directory;
 mod growing;
+mod introduction;
 mod part;
 mod server;
 mod visitor;
 
 pub use client::{ListAnswer, ListTag, News, PeerBody, PeerClient, PeerError};
+pub use directory::{Acquaintances, NoAcquaintances};
 pub use part::{Held, NoParts, Part, Parts, Reading};
 pub use server::{PeerSite, PeerSiteConfig};

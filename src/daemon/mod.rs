@@ -147,6 +147,7 @@ impl Node {
             dht: dht.as_ref().map(|(dht, _)| dht.clone()),
             index: index.clone(),
             client: client.clone(),
+            metrics: metrics.clone(),
             own: own_addresses.clone(),
         };
         let neighbours = neighbours::open(&settings, wiring);
@@ -225,8 +226,9 @@ impl Node {
         if let Some(driver) = driver {
             tasks.spawn(driver.run(quiet.clone()));
         }
-        let (asking, stop) = (neighbours.clone(), quiet.clone());
-        tasks.spawn(async move { asking.run(stop).await });
+        let (asking, judging, stop) = (neighbours.clone(), downloads.clone(), quiet.clone());
+        let banned = move || judging.bans().into_iter().map(|ban| ban.peer).collect();
+        tasks.spawn(async move { asking.run(banned, stop).await });
         let port = record.peers.first().map(SocketAddr::port);
         let announcer = dht
             .clone()

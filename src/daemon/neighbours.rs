@@ -10,6 +10,7 @@ use crate::config::Settings;
 use crate::digest::InfoHash;
 use crate::discovery::{Archive, Ask, Dht, Fixed, Neighbours, NeighboursConfig, Reply};
 use crate::index::Index;
+use crate::metrics::Metrics;
 use crate::peer::{Acquaintances, PeerClient, PeerError};
 use crate::swarm::PeerFault;
 use crate::swarm::neighbourhood::{Refusal, Told};
@@ -22,13 +23,14 @@ pub(super) struct Wiring {
     pub(super) dht: Option<Dht>,
     pub(super) index: Index,
     pub(super) client: PeerClient,
+    pub(super) metrics: Metrics,
     /// Where we serve peers ourselves.
     pub(super) own: Vec<SocketAddr>,
 }
 
 /// The neighbours; their task is [`Neighbours::run`].
 pub(super) fn open(settings: &Settings, wiring: Wiring) -> Arc<Neighbours> {
-    let Wiring { fixed, lan, dht, index, client, own } = wiring;
+    let Wiring { fixed, lan, dht, index, client, metrics, own } = wiring;
     let allow_local = settings.network.allow_private_peers;
     let port = own.first().map(SocketAddr::port).filter(|_| settings.privacy.announce);
     let config = NeighboursConfig {
@@ -40,6 +42,8 @@ pub(super) fn open(settings: &Settings, wiring: Wiring) -> Arc<Neighbours> {
         lan,
         dht,
         announce: port.map(|port| (port, settings.dht.announce_interval.get())),
+        strangers: !settings.privacy.lan_only,
+        metrics,
         archives: Box::new(move || {
             let names = index.archives(allow_local).into_iter();
             names.map(|name| Archive { name, info_hash: InfoHash::from(name) }).collect()

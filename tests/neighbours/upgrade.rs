@@ -77,6 +77,17 @@ fn an_upgrade_of_300_small_packages_takes_no_look_up_and_no_longer_than_from_the
 
     let direct = Apt::new().one_line(&mirror.url(), &repository);
     direct.update().succeeded();
+    // A machine that knows nobody: what the same costs by look-ups alone.
+    let nobody = Tracker::start();
+    let lonely = node(&repository, &nobody).start();
+    lonely.wait_for_dht();
+    let apt = Apt::new().proxy(lonely.proxy()).one_line(&mirror.url(), &repository);
+    apt.update().succeeded();
+    let before = metric(&lonely, "aptpeer_object_look_ups_total");
+    let alone = timed(&apt, &repository);
+    let look_ups = metric(&lonely, "aptpeer_object_look_ups_total") - before;
+    println!("nobody known: through aptpeer from the mirror {alone:.2?}, {look_ups} look-ups");
+    drop(lonely);
     let mut ratios = Vec::new();
     for run in 0..5 {
         let alone = timed(&direct, &repository);

@@ -58,7 +58,8 @@ impl World {
                 About::Neighbours => self.all.handle_introduced(question.peer, &[], self.now),
                 About::Objects(_) => match told(question.peer) {
                     Ok(told) => {
-                        self.all.handle_told(question.peer, told, Duration::from_millis(20), self.now)
+                        let took = Duration::from_millis(20);
+                        self.all.handle_told(question.peer, told, took, self.now);
                     }
                     Err(why) => self.all.handle_refusal(question.peer, why, self.now),
                 },
@@ -147,6 +148,7 @@ fn what_a_fresh_set_does_not_name_is_not_asked_for() {
     world.all.want(&object(53), world.now);
     world.answer(|_| Ok(Told::Same(Duration::from_secs(3))));
     assert_eq!(world.all.lacking(&object(54), world.now), []);
+    assert!(!world.all.want(&object(55), world.now), "and is no reason to ask again at once");
 }
 
 #[test]
@@ -279,4 +281,27 @@ fn what_a_poisoned_introduction_names_is_sifted() {
     assert_eq!(world.all.counts().0, 5, "none of ours");
     world.all.handle_introduced(stranger(77), &[stranger(78)], world.now);
     assert_eq!(world.all.counts().0, 5, "nobody asked that one");
+}
+
+#[test]
+fn the_banned_are_neither_asked_nor_told_of_and_without_strangers_there_are_none() {
+    let mut world = World::new();
+    let fixed = at("10.0.0.1:9979");
+    world.all.set_always(Bond::Fixed, &[fixed], world.now);
+    world.meet(&[stranger(1)]);
+    world.answer(|_| set(0..10));
+    assert_eq!(world.holders(1).len(), 2);
+    world.all.handle_banned(&[fixed, stranger(1)], world.now);
+    assert_eq!(world.holders(1), []);
+    assert_eq!(world.all.introduced_to([10, 0, 0, 9].into(), world.now), []);
+    world.pass(200);
+    assert_eq!(world.answer(|_| set(0..10)), [], "nobody is asked");
+
+    let mut alone = World::new();
+    alone.all = Neighbourhood::new(7, true, alone.now).without_strangers();
+    alone.meet(&[stranger(1)]);
+    alone.all.set_always(Bond::Lan, &[fixed], alone.now);
+    assert_eq!(alone.answer(|_| set(0..10)).len(), 1, "the one of the local network, and only for its set");
+    alone.all.handle_introduced(fixed, &[stranger(2)], alone.now);
+    assert_eq!(alone.all.counts(), (1, 0));
 }

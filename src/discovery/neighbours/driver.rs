@@ -45,8 +45,8 @@ struct Round<'a> {
 }
 
 impl Neighbours {
-    /// Asks and announces until `shutdown`.
-    pub async fn run(&self, shutdown: CancellationToken) {
+    /// Asks and announces until `shutdown`. `banned` says who is banned for lies; it is asked every few seconds.
+    pub async fn run(&self, banned: impl Fn() -> Vec<SocketAddr> + Send, shutdown: CancellationToken) {
         let every = self.config.announce.map(|(_, every)| every);
         let mut round = Round {
             all: self,
@@ -58,7 +58,7 @@ impl Neighbours {
         let mut lan = self.config.lan.clone();
         let mut moves = self.config.dht.as_ref().map(Dht::moves);
         loop {
-            round.look_around();
+            round.look_around(&banned);
             round.start_due();
             let until = round.next_event();
             tokio::select! {
@@ -76,7 +76,7 @@ impl Neighbours {
 
 impl Round<'_> {
     /// Takes note of who and what there is, now and then.
-    fn look_around(&mut self) {
+    fn look_around(&mut self, banned: &impl Fn() -> Vec<SocketAddr>) {
         let now = clock::now();
         if self.looked_around.is_some_and(|at| now < at + LOOK_AROUND) {
             return;
@@ -86,9 +86,12 @@ impl Round<'_> {
         self.archives = (config.archives)();
         let names: Vec<_> = self.archives.iter().map(|archive| archive.name).collect();
         self.meetings.set_archives(&names, now);
+        let banned = banned();
         let mut machine = self.all.lock();
         machine.set_always(Bond::Fixed, &self.others(&config.fixed.addresses()), now);
         machine.set_always(Bond::Lan, &self.others(&config.lan.borrow()), now);
+        machine.handle_banned(&banned, now);
+        config.metrics.set_connected_peers(machine.answering());
     }
 
     fn others(&self, peers: &[SocketAddr]) -> Vec<SocketAddr> {

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use super::{Dht, Discovery, Fixed, Outlook, Provider};
 use crate::clock;
 use crate::digest::{InfoHash, Sha256};
+use crate::metrics::Metrics;
 use crate::swarm::neighbourhood::{Neighbourhood, Refusal, Told};
 
 /// An answer that is being waited for.
@@ -55,6 +56,10 @@ pub struct NeighboursConfig {
     pub dht: Option<Dht>,
     /// The port at which peers reach us, and how often to tell; `None` where we are not announced.
     pub announce: Option<(u16, Duration)>,
+    /// Whether strangers are taken at all (`privacy.lan_only`).
+    pub strangers: bool,
+    /// Where it is shown how many neighbours answer.
+    pub metrics: Metrics,
     /// The archives that are used now. It is asked again every few seconds.
     pub archives: Box<dyn Fn() -> Vec<Archive> + Send + Sync>,
 }
@@ -72,6 +77,7 @@ impl Neighbours {
     /// Neighbours that are asked by `ask`.
     pub fn new(config: NeighboursConfig, ask: Arc<dyn Ask>) -> Self {
         let machine = Neighbourhood::new(config.seed, config.allow_local, clock::now());
+        let machine = if config.strangers { machine } else { machine.without_strangers() };
         Self { config, ask, machine: Mutex::new(machine), wake: Notify::new() }
     }
 

@@ -79,6 +79,8 @@ pub(super) struct Member {
     failures: u32,
     /// How soon it usually answers.
     pub(super) answer: Option<Duration>,
+    /// When it last told what it holds.
+    answered_at: Option<Instant>,
     /// When it last answered, or gave us something.
     pub(super) exchanged_at: Option<Instant>,
     /// When it last named its own neighbours.
@@ -109,6 +111,7 @@ impl Member {
             asking: false,
             failures: 0,
             answer: None,
+            answered_at: None,
             exchanged_at: None,
             introduced_at: None,
             useful: None,
@@ -124,15 +127,21 @@ impl Member {
         }
     }
 
-    pub(super) fn end_question(&mut self, _now: Instant) {
+    pub(super) const fn end_question(&mut self) {
         self.asking = false;
+    }
+
+    pub(super) fn is_banned(&mut self, now: Instant) {
+        self.known = None;
+        self.exchanged_at = None;
+        self.ask_at = self.ask_at.max(now + LONGEST_PAUSE);
     }
 
     pub(super) fn answered(&mut self, took: Duration, seed: u64, peer: &SocketAddr, now: Instant) {
         self.failures = 0;
         let usual = self.answer.unwrap_or(took);
         self.answer = Some((usual * (NEWEST_ANSWER - 1) + took) / NEWEST_ANSWER);
-        self.exchanged_at = Some(now);
+        (self.answered_at, self.exchanged_at) = (Some(now), Some(now));
         let pause = if self.bond == Bond::Met { REFRESH_MET } else { REFRESH_CHOSEN };
         self.ask_at = now + jittered(pause, seed, peer, now, self.since);
     }
@@ -194,11 +203,9 @@ impl Member {
 
     /// Something is wanted: its set is asked for sooner where it is old. Says whether it is.
     pub(super) fn hurry(&mut self, now: Instant) -> bool {
-        let Some(known) = &self.known else { return false };
         let age = if self.bond == Bond::Met { HURRY_MET } else { HURRY_CHOSEN };
-        // Not sooner after the last answer either: the set may have been old when it came.
-        let due = self.exchanged_at.map_or(now, |at| at.min(known.as_of) + age).max(known.as_of + age);
-        if self.failures > 0 || self.asking || self.ask_at <= due || due > now {
+        let Some(due) = self.answered_at.map(|at| at + age) else { return false };
+        if !self.is_well() || self.asking || self.ask_at <= now || now < due {
             return false;
         }
         self.ask_at = now;

@@ -129,6 +129,7 @@ pub struct Neighbourhood {
     seed: u64,
     /// Strangers may be at addresses that the internet does not reach.
     allow_local: bool,
+    takes_strangers: bool,
     members: BTreeMap<SocketAddr, Member>,
     candidates: Candidates,
     /// What was wanted last, the newest last.
@@ -139,12 +140,19 @@ pub struct Neighbourhood {
 }
 
 impl Neighbourhood {
+    /// The same, which takes nobody but those that are named by [`Self::set_always`].
+    pub const fn without_strangers(mut self) -> Self {
+        self.takes_strangers = false;
+        self
+    }
+
     /// Nobody yet. `seed` distinguishes our times from those of others; strangers at local addresses are taken only
     /// where `allow_local`.
     pub fn new(seed: u64, allow_local: bool, now: Instant) -> Self {
         Self {
             seed,
             allow_local,
+            takes_strangers: true,
             members: BTreeMap::new(),
             candidates: Candidates::default(),
             wants: VecDeque::new(),
@@ -180,7 +188,7 @@ impl Neighbourhood {
     /// A neighbour was asked whom it knows, and named these.
     pub fn handle_introduced(&mut self, by: SocketAddr, peers: &[SocketAddr], now: Instant) {
         let Some(member) = self.members.get_mut(&by) else { return };
-        member.end_question(now);
+        member.end_question();
         member.introduced_at = Some(now);
         let archives = member.archives.clone();
         for peer in peers.iter().take(MAX_NEIGHBOURS_TOLD) {
@@ -191,7 +199,7 @@ impl Neighbourhood {
 
     fn add_candidate(&mut self, peer: SocketAddr, archives: &[Sha256], now: Instant) {
         let peer = canonical(peer);
-        if !is_dialable(peer) || (is_local(peer.ip()) && !self.allow_local) {
+        if !self.takes_strangers || !is_dialable(peer) || (is_local(peer.ip()) && !self.allow_local) {
             return;
         }
         if let Some(member) = self.members.get_mut(&peer) {
@@ -223,7 +231,7 @@ impl Neighbourhood {
             let known = member.known.as_ref().and_then(|known| known.tag.clone());
             return Some(Question { peer: *peer, about: About::Objects(known) });
         }
-        if !self.has_room() {
+        if !self.wants_introductions() {
             return None;
         }
         let (peer, member) = self.members.iter_mut().find(|(_, member)| may_introduce(member, now))?;
@@ -248,7 +256,7 @@ impl Neighbourhood {
     pub fn handle_told(&mut self, peer: SocketAddr, told: Told, took: Duration, now: Instant) {
         let seed = self.seed;
         let Some(member) = self.members.get_mut(&peer) else { return };
-        member.end_question(now);
+        member.end_question();
         match told {
             Told::Set { set, tag, age } => {
                 member.answered(took, seed, &peer, now);
@@ -268,9 +276,20 @@ impl Neighbourhood {
     pub fn handle_refusal(&mut self, peer: SocketAddr, why: Refusal, now: Instant) {
         let seed = self.seed;
         let Some(member) = self.members.get_mut(&peer) else { return };
-        member.end_question(now);
+        member.end_question();
         if member.fails(why, seed, &peer, now) {
             self.shun(peer, now);
+        }
+    }
+
+    /// These peers are banned for lies: they are neither asked nor believed nor told of.
+    pub fn handle_banned(&mut self, peers: &[SocketAddr], now: Instant) {
+        for peer in peers.iter().map(|peer| canonical(*peer)) {
+            match self.members.get_mut(&peer) {
+                Some(member) if member.bond == Bond::Met => self.shun(peer, now),
+                Some(member) => member.is_banned(now),
+                None => {}
+            }
         }
     }
 
@@ -370,6 +389,11 @@ impl Neighbourhood {
         known.map(|(peer, _)| *peer).take(MAX_NEIGHBOURS_TOLD).collect()
     }
 
+    /// How many neighbours answer.
+    pub fn answering(&self) -> usize {
+        self.members.values().filter(|member| member.is_well()).count()
+    }
+
     /// How many neighbours there are, and how many of them are strangers.
     pub fn counts(&self) -> (usize, usize) {
         (self.members.len(), self.strangers())
@@ -382,6 +406,10 @@ impl Neighbourhood {
 
     fn strangers(&self) -> usize {
         self.members.values().filter(|member| member.bond == Bond::Met).count()
+    }
+
+    fn wants_introductions(&self) -> bool {
+        self.takes_strangers && self.has_room()
     }
 
     fn has_room(&self) -> bool {

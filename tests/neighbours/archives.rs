@@ -1,10 +1,14 @@
 //! Two nodes that know nothing of each other but a way into the DHT, and use the same archive.
 
 use aptpeer::digest::InfoHash;
+use aptpeer::swarm::neighbourhood::ENOUGH;
+use aptpeer::wire::HaveSet;
 
+use crate::liars::{Liar, have};
 use crate::support::daemon::Daemon;
 use crate::support::http;
 use crate::support::mirror::Mirror;
+use crate::support::repository::{Package, Repository};
 use crate::tracker::Tracker;
 use crate::{
     PATIENT, SOON, archive, install, metric, names, node, packages, through, wait_for, wait_for_sets,
@@ -76,4 +80,27 @@ fn nothing_is_announced_where_the_user_does_not_want_it_and_others_are_found_all
     assert_eq!(mirror.bytes("*/pool/*"), 0, "{:?}", mirror.records());
     let peers = tracker.peers(InfoHash::from(archive()));
     assert!(!peers.iter().any(|peer| peer.port() == quiet.peer().port()), "{peers:?}");
+}
+
+#[test]
+fn what_enough_neighbours_do_not_have_is_not_looked_for_unless_it_is_large() {
+    let small = |number: usize| Package::new(&format!("small{number}"), "1.0", 5_000);
+    let large = Package::new("large", "1.0", 2_000_000);
+    let repository = Repository::with(&(0..8).map(small).chain([large]).collect::<Vec<_>>());
+    let (mirror, tracker) = (Mirror::start(&repository.root()), Tracker::start());
+    let poor: Vec<_> = (1..=ENOUGH)
+        .map(|network| Liar::start(&format!("127.7.{network}.1"), have(HaveSet::default().to_bytes())))
+        .collect();
+    poor.iter().for_each(|poor| tracker.add(InfoHash::from(archive()), poor.server.address()));
+    let daemon = node(&repository, &tracker).start();
+    daemon.wait_for_dht();
+    let apt = through(&daemon, &mirror, &repository);
+    apt.update().succeeded();
+    wait_for_sets(&daemon, ENOUGH);
+    let before = metric(&daemon, "aptpeer_object_look_ups_total");
+    install(&apt, &repository);
+    assert_eq!(metric(&daemon, "aptpeer_object_look_ups_total") - before, 1, "the large one");
+    let large = InfoHash::from(repository.package("large").sha256);
+    assert!(tracker.asked_by(daemon.dht()).contains(&large));
+    assert!(poor.iter().all(|poor| poor.asked("/hash/") == 0), "nobody is asked for what he has not");
 }

@@ -1,7 +1,7 @@
 //! Strangers whose have-sets, and whose neighbours, are not what they say.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -15,22 +15,22 @@ use crate::tracker::Tracker;
 use crate::{SOON, archive, install, node, packages, through, wait_for};
 
 /// A stranger that sends these bytes as his have-set, and has nothing.
-struct Liar {
-    server: Server,
+pub(crate) struct Liar {
+    pub(crate) server: Server,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 /// What he answers to `/have` and to `/neighbours`.
 #[derive(Clone, Default)]
-struct Lies {
-    have: Vec<u8>,
-    /// As what length; `None` for a body without end.
+pub(crate) struct Lies {
+    pub(crate) have: Vec<u8>,
+    /// The body begins so, and has no end.
     endless: bool,
     neighbours: Option<String>,
 }
 
 impl Liar {
-    fn start(ip: &str, lies: Lies) -> Self {
+    pub(crate) fn start(ip: &str, lies: Lies) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let noted = asked.clone();
         let ip: IpAddr = ip.parse().unwrap();
@@ -49,7 +49,7 @@ impl Liar {
         Self { server, asked }
     }
 
-    fn asked(&self, prefix: &str) -> usize {
+    pub(crate) fn asked(&self, prefix: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|path| path.starts_with(prefix)).count()
     }
 }
@@ -68,7 +68,7 @@ fn endless(connection: &mut Connection, begin: &[u8]) -> io::Result<()> {
     }
 }
 
-fn have(bytes: Vec<u8>) -> Lies {
+pub(crate) fn have(bytes: Vec<u8>) -> Lies {
     Lies { have: bytes, ..Lies::default() }
 }
 
@@ -163,5 +163,4 @@ fn a_flood_of_neighbours_is_not_followed() {
     assert!(tried <= 12, "{tried} tries");
     install(&apt, &repository);
     assert_eq!(visits.load(Ordering::SeqCst), 0, "somebody else was sent our questions");
-    let _: SocketAddr = address;
 }

@@ -135,6 +135,7 @@ struct Series {
     cache_misses: Counter,
     verification_failures: Family<ByReason, Counter>,
     visitors: Family<ByKind, Counter>,
+    look_ups: Counter,
     announces: Counter,
     failed_announces: Counter,
     connected_peers: Gauge,
@@ -212,6 +213,11 @@ impl Metrics {
                 &mut registry,
                 "visitors",
                 "Connections to the peer port that asked for nothing it serves",
+            ),
+            look_ups: counter(
+                &mut registry,
+                "object_look_ups",
+                "Downloads that asked the DHT who has the object",
             ),
             announces: counter(&mut registry, "announces", "Announces in the DHT that some node took"),
             failed_announces: counter(
@@ -311,6 +317,11 @@ impl Metrics {
     /// A connection to the peer port ended that asked for nothing it serves.
     pub fn visitor_left(&self, kind: Visitor) {
         self.0.visitors.get_or_create(&ByKind { kind }).inc();
+    }
+
+    /// A download asks the DHT who has its object.
+    pub fn look_up_started(&self) {
+        self.0.look_ups.inc();
     }
 
     /// Bytes of an object went to a peer at `address`, or came from there.

@@ -18,10 +18,12 @@ use aptpeer::peer::{NoParts, PeerSite, PeerSiteConfig};
 use aptpeer::pieces::{ChainWalk, Geometry, MAX_LENGTH, PIECE_LENGTH, PieceList, PieceSet, State};
 use aptpeer::store::{Origin, Store, StoreConfig};
 use aptpeer::swarm::PeerFault;
+use aptpeer::swarm::neighbourhood::{MAX_NEIGHBOURS, MAX_SET_BYTES};
 use aptpeer::wire::{
-    CHUNK_STATES, HEAD_STATES, LIST_SEQUENCE, ListHead, ListItems, MAX_CHUNKS, MAX_PIECE_LIST_BYTES,
-    MAX_STATES, MAX_WAIT_SECONDS, PROTOCOL_VERSION, PeerTarget, PieceListMessage, chunk_states, list_seed,
-    listed_states,
+    CHUNK_STATES, HAVE_PREFIX, HAVE_SET_HEAD, HEAD_STATES, HaveSet, LIST_SEQUENCE, ListHead, ListItems,
+    MAX_CHUNKS, MAX_HAVE_OBJECTS, MAX_NEIGHBOURS_BYTES, MAX_NEIGHBOURS_TOLD, MAX_PIECE_LIST_BYTES,
+    MAX_STATES, MAX_WAIT_SECONDS, PROTOCOL_VERSION, PeerTarget, PieceListMessage, archive_name, chunk_states,
+    list_seed, listed_states, neighbours_from_json, neighbours_to_json,
 };
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
@@ -309,11 +311,49 @@ fn targets_are_those_of_the_document() {
     }
     let upper = format!("/hash/{}", id.to_string().to_uppercase());
     assert_eq!(PeerTarget::parse(&upper), Some(PeerTarget::Object(id)));
-    for reserved in ["/have", "/neighbours"] {
-        assert!(section("## 10.").contains(reserved));
-        assert_eq!(PeerTarget::parse(reserved), None, "{reserved} is no longer reserved: describe it");
-    }
     assert!(section("## 10.").contains(&format!("integer, {PROTOCOL_VERSION} for this page")));
+}
+
+#[test]
+fn have_sets_are_those_of_the_document() {
+    let text = section("### The have-set");
+    let digests: Vec<Sha256> = table(&section("### Test vectors"), "| length | SHA-256 | inner states |")
+        .iter()
+        .map(|row| row[1].parse().unwrap())
+        .collect();
+    let [empty, full] = [HaveSet::default(), HaveSet::of(&digests)].map(|set| set.to_bytes());
+    let tag = Sha256::of(&full).to_string()[..16].to_owned();
+    assert_eq!(literals(&text), [hex(&empty), hex(&full), tag]);
+    assert_eq!(HaveSet::parse(&full), Ok(HaveSet::of(&digests)));
+    assert!(text.contains(&format!("*c* must not be more than {MAX_HAVE_OBJECTS}")));
+    for (objects, length) in [(2000, "10,012"), (60_000, "300,012")] {
+        assert_eq!((HAVE_SET_HEAD + objects * HAVE_PREFIX).to_string(), length.replace(',', ""));
+        assert!(text.contains(&format!("take {length}")) || text.contains(&format!("{length} bytes")));
+    }
+}
+
+#[test]
+fn lists_of_neighbours_are_those_of_the_document() {
+    let text = section("### Neighbours");
+    let block = json_blocks(&text)[0];
+    let peers = neighbours_from_json(block.as_bytes()).unwrap();
+    assert_eq!(peers.len(), 2);
+    assert_eq!(neighbours_to_json(&peers), block);
+    assert!(
+        text.contains(&format!(
+            "no more than\n{MAX_NEIGHBOURS_BYTES} bytes and {MAX_NEIGHBOURS_TOLD} entries"
+        ))
+    );
+}
+
+#[test]
+fn archives_have_the_names_of_the_document() {
+    for row in table(&section("### Archives"), "| Origin | Codename | name |") {
+        assert_eq!(archive_name(&row[0], &row[1]).to_string(), row[2], "{row:?}");
+    }
+    let text = section("### What aptpeer does");
+    let mebibytes = MAX_SET_BYTES >> 20;
+    assert!(text.contains(&format!("{MAX_NEIGHBOURS} peers at most, {mebibytes} MiB together")));
 }
 
 /// Every fault there is; the match makes a new one show up here.

@@ -205,7 +205,7 @@ impl Job<'_> {
             };
             tried.push(length);
             self.memory.set(known.clone());
-            let want = Want { id, length, mirror: None, name: id.to_string() };
+            let want = Want { id, length, mirror: None, name: id.to_string(), archive: None };
             match self.download(want, context).await {
                 Ok(()) => return Ok(()),
                 Err(Setback::Fruitless(why)) => failure = Some(why),
@@ -337,7 +337,7 @@ async fn want_by_url(target: &Target, settings: &Settings) -> Result<Want, Failu
     };
     let path = target.path_and_query.path();
     let name = path.rsplit('/').next().unwrap_or(path).to_owned();
-    Ok(Want { id, length, mirror: Some(target.clone()), name })
+    Ok(Want { id, length, mirror: Some(target.clone()), name, archive: None })
 }
 
 /// The peers of the command line and the configuration, and the daemon on this machine if one runs.

@@ -5,6 +5,7 @@ mod bootstrap;
 mod dht;
 mod lan;
 mod listeners;
+mod neighbours;
 mod record;
 mod site;
 mod systemd;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -30,7 +32,7 @@ use self::site::{KnownPeers, StatusSite, into_response};
 use crate::causes::Causes;
 use crate::clock;
 use crate::config::{Prefer, Settings, Signatures, UpstreamProxy};
-use crate::discovery::{Dht, Discovery, Driver, Fixed, Lan, LanDriver};
+use crate::discovery::{Dht, Discovery, Driver, Fixed, Lan, LanDriver, Neighbours};
 use crate::download::{Downloads, DownloadsConfig};
 use crate::http::{Limits, serve};
 use crate::index::{self, Index, Verification};
@@ -125,6 +127,7 @@ pub struct Node {
     fixed: Arc<Fixed>,
     dht: Option<(Dht, Driver)>,
     lan: Option<(Lan, LanDriver)>,
+    neighbours: Arc<Neighbours>,
     metrics: Metrics,
 }
 
@@ -146,10 +149,25 @@ impl Node {
         let mirror = Mirror::new(mirror_config(&settings, listeners.all()))?;
         let index = open_index(&settings, &store);
         let fixed = Arc::new(Fixed::new(settings.network.peers.iter().map(ToString::to_string).collect()));
-        let found_on_dht = dht.iter().map(|(dht, _)| Arc::new(dht.clone()) as Arc<dyn Discovery>);
+        let own_addresses: Vec<SocketAddr> =
+            listeners.peers.iter().filter_map(|peer| peer.local_addr().ok()).collect();
+        let client = PeerClient::new();
         let lan = lan::open(&settings, &record.peers)?;
+        let nobody = || watch::channel(Arc::from([])).1;
+        let wiring = neighbours::Wiring {
+            fixed: fixed.clone(),
+            lan: lan.as_ref().map_or_else(nobody, |(lan, _)| lan.watch()),
+            dht: dht.as_ref().map(|(dht, _)| dht.clone()),
+            index: index.clone(),
+            client: client.clone(),
+            metrics: metrics.clone(),
+            own: own_addresses.clone(),
+        };
+        let neighbours = neighbours::open(&settings, wiring);
+        let found_on_dht = dht.iter().map(|(dht, _)| Arc::new(dht.clone()) as Arc<dyn Discovery>);
         let on_lan = lan.iter().map(|(lan, _)| Arc::new(lan.clone()) as Arc<dyn Discovery>);
-        let own = [fixed.clone() as Arc<dyn Discovery>].into_iter().chain(on_lan).chain(found_on_dht);
+        let known = [fixed.clone() as Arc<dyn Discovery>, neighbours.clone()];
+        let own = known.into_iter().chain(on_lan).chain(found_on_dht);
         let discovery = own.chain(more).collect();
         let config = DownloadsConfig {
             max_pieces: NonZeroUsize::new(settings.transfer.max_concurrent_downloads.get() as usize)
@@ -160,16 +178,10 @@ impl Node {
                 Prefer::Offload => swarm::Prefer::Offload,
             },
             allow_private_peers: settings.network.allow_private_peers,
-            own_addresses: listeners.peers.iter().filter_map(|peer| peer.local_addr().ok()).collect(),
+            own_addresses,
         };
-        let downloads = Downloads::new(
-            store.clone(),
-            mirror.clone(),
-            PeerClient::new(),
-            discovery,
-            metrics.clone(),
-            config,
-        );
+        let downloads =
+            Downloads::new(store.clone(), mirror.clone(), client, discovery, metrics.clone(), config);
         Ok(Self {
             claim,
             settings,
@@ -182,6 +194,7 @@ impl Node {
             fixed,
             dht,
             lan,
+            neighbours,
             metrics,
         })
     }
@@ -208,6 +221,7 @@ impl Node {
             fixed,
             dht,
             lan,
+            neighbours,
             metrics,
         } = self;
         let state = settings.state.path.clone();
@@ -237,6 +251,9 @@ impl Node {
         if let Some(driver) = driver {
             tasks.spawn(driver.run(shutdown.clone()));
         }
+        let (asking, judging, stop) = (neighbours.clone(), downloads.clone(), quiet.clone());
+        let banned = move || judging.bans().into_iter().map(|ban| ban.peer).collect();
+        tasks.spawn(async move { asking.run(banned, stop).await });
         let port = record.peers.first().map(SocketAddr::port);
         let announcer = dht.clone().map(|dht| {
             let (store, downloads) = (store.clone(), downloads.clone());
@@ -253,8 +270,9 @@ impl Node {
             max_rate: settings.transfer.max_upload_rate.bytes_per_second(),
         };
         let parts = Arc::new(downloads.clone());
-        let peer_site =
-            Arc::new(PeerSite::new(store.clone(), parts, metrics.clone(), &peer_config, shutdown.clone()));
+        let peer_site = PeerSite::new(store.clone(), parts, metrics.clone(), &peer_config, shutdown.clone())
+            .introducing(Arc::new(neighbours::Known(neighbours.clone())));
+        let peer_site = Arc::new(if settings.privacy.announce { peer_site } else { peer_site.reticent() });
         for listener in listeners.peers {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
         }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::id::Id;
+pub use crate::wire::{is_dialable, is_local};
 
 /// A node: its id and where it listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,30 +12,6 @@ pub struct Contact {
     pub id: Id,
     /// Its UDP address.
     pub address: SocketAddr,
-}
-
-/// Whether an address is loopback, private, link-local, unique-local or shared by a provider's customers: nothing that
-/// a node elsewhere could reach.
-pub fn is_local(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            v4.is_loopback() || v4.is_private() || v4.is_link_local() || (a == 100 && b & 0xc0 == 64)
-        }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
-}
-
-/// Whether an address can be anybody's at all: no port 0, nothing unspecified, multicast, broadcast, reserved or for
-/// documentation.
-pub fn is_dialable(address: SocketAddr) -> bool {
-    let reserved = match address.ip().to_canonical() {
-        IpAddr::V4(v4) => {
-            v4.octets()[0] == 0 || v4.octets()[0] >= 224 || v4.is_documentation() || v4.is_broadcast()
-        }
-        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast() || v6.segments()[..2] == [0x2001, 0xdb8],
-    };
-    address.port() != 0 && !reserved
 }
 
 /// Reads a compact address (BEP 5, "Contact Encoding"; BEP 32 for IPv6): 4 or 16 bytes and a port, big-endian.

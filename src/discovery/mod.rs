@@ -5,14 +5,17 @@ mod lan;
 mod look_up;
 mod mainline;
 mod memory;
+mod neighbours;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 pub use fixed::Fixed;
 pub use lan::{Lan, LanConfig, LanDriver, LanPeer};
 pub use look_up::{Asked, Finder, Found, LookUp};
 pub use mainline::{Dht, DhtConfig, DhtStatus, Driver, Names, list_items};
 pub use memory::Memory;
+pub use neighbours::{Archive, Ask, Neighbours, NeighboursConfig, Reply};
 
 use crate::digest::Sha256;
 use crate::pieces::Geometry;
@@ -25,6 +28,17 @@ pub struct Provider {
     pub address: SocketAddr,
     /// How it came to our knowledge.
     pub kind: PeerKind,
+}
+
+/// What is known of who has an object, without a question.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// The peers that hold it by their own word, and how soon they usually answer.
+    pub named_by: Vec<(SocketAddr, Duration)>,
+    /// The peers that said a moment ago what they hold, and did not name it. They may have begun to download it.
+    pub lacking: Vec<SocketAddr>,
+    /// Enough users of its archive are known: what none of them has is not worth a look-up, unless it is large.
+    pub covered: bool,
 }
 
 /// A way to find peers.
@@ -58,4 +72,12 @@ pub trait Discovery: Send + Sync {
 
     /// No connection could be made to this address.
     fn note_unreachable(&self, _address: SocketAddr) {}
+
+    /// What is known of who has the object, which a name of `archive` leads to. Whoever asks wants it.
+    fn outlook(&self, _object: &Sha256, _archive: Option<&Sha256>) -> Outlook {
+        Outlook::default()
+    }
+
+    /// A peer was asked for the object, whoever knew it: it had it, or it had not.
+    fn tried(&self, _object: &Sha256, _peer: SocketAddr, _had_it: bool) {}
 }

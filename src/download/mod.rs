@@ -10,6 +10,7 @@ mod origin;
 mod places;
 mod reader;
 mod seeding;
+mod trials;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -30,9 +31,10 @@ use self::flight::{Flight, Shared};
 pub use self::origin::OriginError;
 pub use self::reader::{Chunks, Download};
 pub use self::seeding::Growing;
+use self::trials::Trials;
 use crate::clock;
 use crate::digest::Sha256;
-use crate::discovery::{Discovery, Provider};
+use crate::discovery::{Discovery, Outlook, Provider};
 use crate::http::Throttle;
 use crate::metrics::{Metrics, Source};
 use crate::mirror::{Mirror, Target};
@@ -64,6 +66,8 @@ pub struct Want {
     pub mirror: Option<Target>,
     /// What it is called, for the log.
     pub name: String,
+    /// The name of the archive that it belongs to ([`crate::wire::archive_name`]).
+    pub archive: Option<Sha256>,
 }
 
 /// Why a download came to nothing.
@@ -175,6 +179,7 @@ struct Context {
     growing: watch::Sender<u64>,
     convictions: watch::Sender<u64>,
     scores: Mutex<Scoreboard<SocketAddr>>,
+    trials: Mutex<Trials>,
     memory: Mutex<Memory>,
 }
 
@@ -212,6 +217,7 @@ impl Downloads {
             growing: watch::Sender::default(),
             convictions: watch::Sender::default(),
             scores: Mutex::default(),
+            trials: Mutex::default(),
             memory: Mutex::default(),
         };
         Self {
@@ -343,6 +349,27 @@ impl Context {
 
     fn node_at(&self, address: SocketAddr) -> Option<NodeId> {
         self.discovery.iter().find_map(|discovery| discovery.node_at(address))
+    }
+
+    /// What is known of who has the object; it is wanted.
+    fn outlook(&self, want: &Want) -> Outlook {
+        let mut all = Outlook::default();
+        for outlook in self.discovery.iter().map(|way| way.outlook(&want.id, want.archive.as_ref())) {
+            all.named_by.extend(outlook.named_by);
+            all.lacking.extend(outlook.lacking);
+            all.covered |= outlook.covered;
+        }
+        all
+    }
+
+    /// A peer had the object, or had it not.
+    fn note_tried(&self, id: &Sha256, peer: &Provider, had_it: bool) {
+        self.discovery.iter().for_each(|way| way.tried(id, peer.address, had_it));
+    }
+
+    /// Whether the mirror may wait a moment for a stranger that never delivered anything to us.
+    fn take_trial(&self, now: Instant) -> bool {
+        lock(&self.trials).take(now)
     }
 
     fn standing(&self, peer: &Provider, now: Instant) -> Option<Standing> {

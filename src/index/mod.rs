@@ -174,6 +174,17 @@ impl Index {
         self.0.read_lock().lookup(url)
     }
 
+    /// The name of the archive ([`crate::wire::archive_name`]) whose Release or indexes name `url`.
+    pub fn archive_of(&self, url: &RepoUrl) -> Option<Sha256> {
+        self.0.read_lock().archive_of(url)
+    }
+
+    /// The names of the archives that are used, each once, the one used last first. Those whose mirrors stand in a local
+    /// network only where `local`.
+    pub fn archives(&self, local: bool) -> Vec<Sha256> {
+        self.0.read_lock().archives(local)
+    }
+
     /// Whether `digest` is that of an index that a Release names and that should be read: an offer is welcome.
     pub fn wants(&self, digest: &Sha256) -> bool {
         self.0.read_lock().wanted(digest).is_some()

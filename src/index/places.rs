@@ -9,6 +9,7 @@ use super::table::{Key, Table, TableBuilder};
 use super::{Kind, Known, Learned};
 use crate::debian::{ByHash, Release, RepoPath, RepoUrl};
 use crate::digest::Sha256;
+use crate::wire::{archive_name, is_local};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +41,8 @@ pub(super) struct Place {
     pub(super) learned: Learned,
     /// The digest of the body, to know it again.
     pub(super) body: Sha256,
+    /// The name of the archive that it is the Release of.
+    archive: Option<Sha256>,
     weight: Weight,
     names: Arc<Table>,
     slots: Vec<Slot>,
@@ -93,6 +96,7 @@ impl Place {
             base: base.to_owned(),
             learned,
             body,
+            archive: archive(release),
             weight: Weight { proven, date, arrival: 0 },
             names: Arc::new(names(release)?),
             slots,
@@ -206,14 +210,36 @@ impl Places {
             let length = self.named(url).filter(|(_, named)| *named == id).map(|(length, _)| length);
             return Some(Known { id, length, kind: Kind::Index });
         }
-        if let Some((length, id)) = self.named(url) {
+        if let Some((_, (length, id))) = self.named_at(url) {
             return Some(Known { id, length: Some(length), kind: Kind::Index });
         }
-        self.packaged(url).map(|(length, id)| Known { id, length: Some(length), kind: Kind::File })
+        self.packaged(url).map(|(_, (length, id))| Known { id, length: Some(length), kind: Kind::File })
+    }
+
+    /// The name of the archive whose Release, or whose indexes, name `url`.
+    pub(super) fn archive_of(&self, url: &RepoUrl) -> Option<Sha256> {
+        let (at, _) = self.named_at(url).or_else(|| self.packaged(url))?;
+        self.places[at].archive
+    }
+
+    /// The names of the archives that are used, each once, the one used last first. Those that stand on hosts of a
+    /// local network only where `local`: nobody else uses them.
+    pub(super) fn archives(&self, local: bool) -> Vec<Sha256> {
+        let shared = self.places.iter().filter(|place| local || !is_of_local_network(&place.base));
+        let mut used: Vec<_> =
+            shared.filter_map(|place| Some((place.used.load(Ordering::Relaxed), place.archive?))).collect();
+        used.sort_unstable_by(|a, b| b.cmp(a));
+        let mut seen = HashSet::new();
+        used.into_iter().map(|(_, archive)| archive).filter(|archive| seen.insert(*archive)).collect()
     }
 
     /// Looks among the files that Releases name.
     fn named(&self, url: &RepoUrl) -> Option<(u64, Sha256)> {
+        self.named_at(url).map(|(_, named)| named)
+    }
+
+    /// The same, with the position of the Release.
+    fn named_at(&self, url: &RepoUrl) -> Option<(usize, (u64, Sha256))> {
         url.ancestors().find_map(|(directory, rest)| {
             let here = self.bases.get(directory)?;
             let key = Key::of(rest);
@@ -222,7 +248,7 @@ impl Places {
     }
 
     /// Looks among the files that Packages and Sources name, in the deepest directory first.
-    fn packaged(&self, url: &RepoUrl) -> Option<(u64, Sha256)> {
+    fn packaged(&self, url: &RepoUrl) -> Option<(usize, (u64, Sha256))> {
         let mut owned = false;
         for (directory, rest) in url.ancestors() {
             let Some(here) = self.roots.get(directory) else { continue };
@@ -243,10 +269,13 @@ impl Places {
         None
     }
 
-    fn heaviest(&self, found: impl Iterator<Item = (usize, (u64, Sha256))>) -> Option<(u64, Sha256)> {
+    fn heaviest(
+        &self,
+        found: impl Iterator<Item = (usize, (u64, Sha256))>,
+    ) -> Option<(usize, (u64, Sha256))> {
         let (at, entry) = found.max_by_key(|(at, _)| self.places[*at].weight)?;
         self.places[at].used.store(self.tick(), Ordering::Relaxed);
-        Some(entry)
+        Some((at, entry))
     }
 
     /// Takes a Release in, instead of what stood at the same place, unless that is worth more.
@@ -405,4 +434,59 @@ impl Places {
 /// Whether `path` lies in `directory` or below.
 fn is_below(path: &str, directory: &str) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// What the archive is called that this is the Release of; one that says nothing of itself is nobody's.
+fn archive(release: &Release) -> Option<Sha256> {
+    let name = release.codename.as_deref().or(release.suite.as_deref())?;
+    let origin = release.origin.as_deref().filter(|origin| !origin.is_empty())?;
+    Some(archive_name(origin, name))
+}
+
+/// Whether the host in this directory is one that other networks do not know, by its address or its name.
+fn is_of_local_network(base: &str) -> bool {
+    let authority = base.split('/').next().unwrap_or(base);
+    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, _)) => v6,
+        None => authority.split(':').next().unwrap_or(authority),
+    };
+    match host.parse() {
+        Ok(address) => is_local(address),
+        // RFC 6762 and RFC 6761, and the one that ICANN keeps for private use.
+        Err(_) => {
+            !host.contains('.') || [".local", ".localhost", ".internal"].iter().any(|end| host.ends_with(end))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_the_local_network_are_told_from_those_of_all() {
+        for base in
+            ["10.0.0.1/debian", "127.0.0.1:8080/x", "[fd00::1]:80/x", "[::1]", "mirror/debian", "nas.local/x"]
+        {
+            assert!(is_of_local_network(base), "{base}");
+        }
+        for base in ["mirror.example.org/debian", "9.9.9.9:80/x", "[2a00::1]/x", "local.example.org"] {
+            assert!(!is_of_local_network(base), "{base}");
+        }
+    }
+
+    #[test]
+    fn an_archive_is_named_by_its_origin_and_its_code_name_or_suite() {
+        let release = |origin: &str, codename: &str, suite: &str| Release {
+            origin: Some(origin.to_owned()).filter(|text| !text.is_empty()),
+            codename: Some(codename.to_owned()).filter(|text| !text.is_empty()),
+            suite: Some(suite.to_owned()).filter(|text| !text.is_empty()),
+            ..Release::default()
+        };
+        let named = archive(&release("Debian", "bookworm", "stable"));
+        assert_eq!(named, Some(archive_name("Debian", "bookworm")));
+        assert_eq!(archive(&release("Debian", "", "stable")), Some(archive_name("Debian", "stable")));
+        assert_eq!(archive(&release("", "bookworm", "stable")), None);
+        assert_eq!(archive(&release("Debian", "", "")), None);
+    }
 }

@@ -30,7 +30,7 @@ const IDLE: Duration = Duration::from_secs(20);
 const READ_BUFFER: usize = 128 << 10;
 
 /// The longest entity tag of a list that is sent back, in bytes.
-const MAX_TAG: usize = 128;
+pub(super) const MAX_TAG: usize = 128;
 
 /// What we call ourselves.
 const USER_AGENT: &str = concat!("aptpeer/", env!("CARGO_PKG_VERSION"));
@@ -64,7 +64,7 @@ pub enum PeerError {
 }
 
 impl PeerError {
-    fn new(fault: PeerFault, detail: impl Into<String>) -> Self {
+    pub(super) fn new(fault: PeerFault, detail: impl Into<String>) -> Self {
         Self::Fault { fault, detail: detail.into() }
     }
 }
@@ -123,7 +123,7 @@ impl PeerClient {
         Self { http }
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         method: Method,
         peer: SocketAddr,
@@ -307,7 +307,7 @@ fn expect(got: Option<u64>, expected: u64, what: &str) -> Result<(), PeerError> 
     }
 }
 
-async fn next_bytes(body: &mut Incoming) -> Result<Option<Bytes>, PeerError> {
+pub(super) async fn next_bytes(body: &mut Incoming) -> Result<Option<Bytes>, PeerError> {
     loop {
         match body.frame().await {
             None => return Ok(None),

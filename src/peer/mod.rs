@@ -2,12 +2,15 @@
 //! client that asks others for them.
 
 mod client;
+mod directory;
 mod growing;
+mod introduction;
 mod part;
 mod server;
 mod turns;
 mod visitor;
 
 pub use client::{ListAnswer, ListTag, News, PeerBody, PeerClient, PeerError};
+pub use directory::{Acquaintances, NoAcquaintances};
 pub use part::{Held, NoParts, Part, Parts, Reading};
 pub use server::{PeerSite, PeerSiteConfig};

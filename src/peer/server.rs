@@ -14,6 +14,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::directory::{Acquaintances, HaveBook, NoAcquaintances};
 use super::part::{Part, Parts};
 use super::turns::{Turn, Turns};
 use super::visitor::visitor;
@@ -37,7 +38,7 @@ pub struct PeerSiteConfig {
     pub max_rate: Option<NonZeroU64>,
 }
 
-/// The site on the peer port: `/hash/<64 hex>`, its `/pieces`, and `/`.
+/// The site on the peer port: `/hash/<64 hex>`, its `/pieces`, `/have`, `/neighbours`, and `/`.
 pub struct PeerSite {
     store: Store,
     parts: Arc<dyn Parts>,
@@ -48,6 +49,9 @@ pub struct PeerSite {
     pub(super) throttle: Throttle,
     pub(super) waiting: Arc<AtomicUsize>,
     pub(super) shutdown: CancellationToken,
+    pub(super) have: HaveBook,
+    pub(super) acquaintances: Arc<dyn Acquaintances>,
+    pub(super) tells_strangers: bool,
 }
 
 /// What is here of an object.
@@ -69,6 +73,7 @@ impl PeerSite {
         let throttle = Throttle::new(config.max_rate);
         let uploads = Arc::new(Mutex::new(Slots::new(config.max_uploads)));
         Self {
+            have: HaveBook::new(store.clone()),
             store,
             parts,
             metrics,
@@ -77,7 +82,19 @@ impl PeerSite {
             throttle,
             waiting: Arc::default(),
             shutdown,
+            acquaintances: Arc::new(NoAcquaintances),
+            tells_strangers: true,
         }
+    }
+
+    /// The same, which tells of these peers to those who ask.
+    pub fn introducing(self, acquaintances: Arc<dyn Acquaintances>) -> Self {
+        Self { acquaintances, ..self }
+    }
+
+    /// The same, which tells only askers at private addresses what it holds (`privacy.announce = false`).
+    pub fn reticent(self) -> Self {
+        Self { tells_strangers: false, ..self }
     }
 
     /// Bodies that are being sent now.
@@ -108,6 +125,8 @@ impl PeerSite {
                 Some(Here::Part(part)) => self.serve_part(request, part, from).await,
                 None => not_held(),
             },
+            Some(PeerTarget::Have) => self.have(request, from).await,
+            Some(PeerTarget::Neighbours) => self.neighbours(from, head),
             None => text(StatusCode::NOT_FOUND, "this port serves /hash/<sha256> and nothing else"),
         }
     }
@@ -167,7 +186,7 @@ impl PeerSite {
 }
 
 impl Site for PeerSite {
-    /// Whether this connection has asked for an object or a list, held here or not: what peers do.
+    /// Whether this connection has asked for what only peers ask for, held here or not.
     type State = AtomicBool;
 
     async fn answer(
@@ -175,7 +194,7 @@ impl Site for PeerSite {
         request: Request<Incoming>,
         conn: Conn<AtomicBool>,
     ) -> Result<Response<Body>, Hangup> {
-        if let Some(PeerTarget::Object(_) | PeerTarget::Pieces(_)) = PeerTarget::parse(request.uri().path()) {
+        if PeerTarget::parse(request.uri().path()).is_some_and(|target| target != PeerTarget::Root) {
             conn.state.store(true, Ordering::Relaxed);
         }
         Ok(self.respond(&request, conn.remote.ip()).await)
@@ -233,6 +252,18 @@ impl Slot {
             self.metrics.bytes_uploaded(bytes.len() as u64);
             self.metrics.exchanged_with(self.to, clock::now());
         });
+        Body::stream(chunks, Some(length))
+    }
+}
+
+impl Slot {
+    /// A body that is no object's: it keeps the place, and is not counted.
+    pub(super) fn uncounted_body<E: Into<BoxError> + 'static>(
+        self,
+        chunks: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+        length: u64,
+    ) -> Body {
+        let chunks = chunks.inspect_ok(move |_| _ = &self);
         Body::stream(chunks, Some(length))
     }
 }

@@ -165,7 +165,8 @@ impl ProxySite {
 
     fn look_up(&self, url: &RepoUrl) -> Option<Named> {
         let known = self.index.lookup(url)?;
-        Some(Named { id: known.id, length: known.length?, kind: known.kind })
+        let archive = self.index.archive_of(url);
+        Some(Named { id: known.id, length: known.length?, kind: known.kind, archive })
     }
 }
 

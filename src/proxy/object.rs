@@ -35,6 +35,8 @@ pub(super) struct Named {
     pub(super) id: Sha256,
     pub(super) length: u64,
     pub(super) kind: Kind,
+    /// The archive that it belongs to.
+    pub(super) archive: Option<Sha256>,
 }
 
 /// What became of a try to answer from a download.
@@ -48,7 +50,8 @@ impl ProxySite {
     pub(super) fn want(target: &Target, named: &Named) -> Want {
         let path = target.path_and_query.path();
         let name = path.rsplit('/').next().unwrap_or(path).to_owned();
-        Want { id: named.id, length: named.length, mirror: Some(target.clone()), name }
+        let archive = named.archive;
+        Want { id: named.id, length: named.length, mirror: Some(target.clone()), name, archive }
     }
 
     /// Answers with a file that an index names. `begun` is its download, where one was begun ahead: what was fetched

@@ -329,6 +329,11 @@ impl Download {
         self.peers.iter().any(Peer::is_alive)
     }
 
+    /// Whether the mirror may still give something.
+    pub const fn has_mirror(&self) -> bool {
+        !self.is_without_mirror()
+    }
+
     /// The next order, if there is one.
     pub fn poll_order(&mut self) -> Option<Order> {
         self.orders.pop_front()

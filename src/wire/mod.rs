@@ -1,15 +1,23 @@
 //! docs/protocol.md as types: what peers say to each other over HTTP/1.1, and what stands about objects in the DHT.
 
+mod address;
+mod archive;
 mod dht;
+mod have_set;
+mod neighbours;
 mod piece_list;
 mod target;
 
+pub use address::{is_dialable, is_local};
+pub use archive::archive_name;
 pub use dht::{
     CHUNK_STATES, Chunk, HEAD_STATES, LIST_SEQUENCE, ListHead, ListItems, ListProblem, MAX_CHUNKS,
     MAX_STATES, chunk_states, list_seed, listed_states,
 };
+pub use have_set::{HAVE_PREFIX, HAVE_SET_HEAD, HaveSet, HaveSetProblem, MAX_HAVE_OBJECTS};
+pub use neighbours::{MAX_NEIGHBOURS_BYTES, MAX_NEIGHBOURS_TOLD, neighbours_from_json, neighbours_to_json};
 pub use piece_list::{Intent, MAX_PIECE_LIST_BYTES, PieceListMessage, PieceListProblem};
-pub use target::{PeerTarget, hash_path, pieces_path};
+pub use target::{HAVE_PATH, NEIGHBOURS_PATH, PeerTarget, hash_path, pieces_path};
 
 /// The version of the peer protocol that this program speaks.
 pub const PROTOCOL_VERSION: u32 = 1;

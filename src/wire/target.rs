@@ -11,14 +11,27 @@ pub enum PeerTarget {
     Object(Sha256),
     /// `/hash/<64 hex>/pieces`: its piece-hash list and which pieces are held.
     Pieces(Sha256),
+    /// `/have`: which objects are held whole.
+    Have,
+    /// `/neighbours`: peers that we know.
+    Neighbours,
 }
+
+/// The path of the have-set.
+pub const HAVE_PATH: &str = "/have";
+
+/// The path of the list of neighbours.
+pub const NEIGHBOURS_PATH: &str = "/neighbours";
 
 impl PeerTarget {
     /// The target that a path names (a query is ignored); `None` for anything else.
     pub fn parse(path: &str) -> Option<Self> {
         let path = path.split('?').next()?;
-        if path == "/" {
-            return Some(Self::Root);
+        match path {
+            "/" => return Some(Self::Root),
+            HAVE_PATH => return Some(Self::Have),
+            NEIGHBOURS_PATH => return Some(Self::Neighbours),
+            _ => {}
         }
         let rest = path.strip_prefix("/hash/")?;
         match rest.split_once('/') {
@@ -47,6 +60,8 @@ mod tests {
     fn targets_read_what_the_paths_spell() {
         let id = Sha256::of(b"x");
         assert_eq!(PeerTarget::parse("/"), Some(PeerTarget::Root));
+        assert_eq!(PeerTarget::parse("/have?x"), Some(PeerTarget::Have));
+        assert_eq!(PeerTarget::parse("/neighbours"), Some(PeerTarget::Neighbours));
         assert_eq!(PeerTarget::parse(&hash_path(&id)), Some(PeerTarget::Object(id)));
         assert_eq!(PeerTarget::parse(&format!("{}?x=1", hash_path(&id))), Some(PeerTarget::Object(id)));
         assert_eq!(PeerTarget::parse(&pieces_path(&id)), Some(PeerTarget::Pieces(id)));
@@ -56,7 +71,9 @@ mod tests {
     fn anything_else_is_no_target() {
         let long = format!("/hash/{}", "a".repeat(65));
         let climbing = format!("/hash/{}/../../etc/passwd", "a".repeat(64));
-        for path in ["", "/hash", "/hash/", "/hash/abc", "/HASH/", "//", "/hash//pieces", &long, &climbing] {
+        for path in
+            ["", "/have/", "/hash", "/hash/", "/hash/abc", "/HASH/", "//", "/hash//pieces", &long, &climbing]
+        {
             assert_eq!(PeerTarget::parse(path), None, "{path}");
         }
     }

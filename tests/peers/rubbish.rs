@@ -31,6 +31,8 @@ proptest! {
                 PeerTarget::Root => "/".to_owned(),
                 PeerTarget::Object(id) => hash_path(&id),
                 PeerTarget::Pieces(id) => pieces_path(&id),
+                PeerTarget::Have => "/have".to_owned(),
+                PeerTarget::Neighbours => "/neighbours".to_owned(),
             };
             prop_assert_eq!(PeerTarget::parse(&spelled), Some(target));
             prop_assert!(path.to_ascii_lowercase().starts_with(&spelled));

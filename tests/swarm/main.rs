@@ -6,6 +6,7 @@ mod following;
 mod found;
 mod innocence;
 mod known;
+mod neighbourhood;
 mod random;
 mod resume;
 mod seeding;

@@ -5,36 +5,63 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
-use super::Flight;
+use super::{Flight, REFUSED};
 use crate::clock;
 use crate::discovery::{Found, Provider};
-use crate::download::Want;
 use crate::download::findings::{Again, Findings};
+use crate::download::OriginError;
 use crate::metrics::VerificationFailure;
 use crate::peer::{ListAnswer, News, PeerError};
-use crate::swarm::{Fact, PeerFault, PeerKind, Prefer, SourceId};
+use crate::swarm::{Fact, PeerFault, PeerKind, Prefer, SourceId, Standing};
+
+/// What is smaller, in bytes, and common in its archive, is not looked for: the mirror gives it in the time, and for some of
+/// the packets, that a look-up takes.
+const WORTH_A_LOOK_UP: u64 = 1 << 20;
+
+/// For how long the peers that have an object by their own word are enough. What is not through by then is large, or they
+/// are slow: more of them may help.
+const NAMED: Duration = Duration::from_secs(5);
 
 /// A download that would be over sooner than this is not helped by a look-up, which takes seconds itself.
 const WORTHWHILE: Duration = Duration::from_secs(10);
 
 impl Flight {
-    /// Starts to look for peers: at once where an object has several pieces, or no peer is known; for a small one that
-    /// somebody may hold, only when it turns out that none of those does. It costs apt nothing: nothing waits for it
-    /// that could be had elsewhere.
-    pub(super) fn look_up_if_due(&mut self) {
+    /// Takes the peers that are known, but for those that just said that they do not hold the object.
+    pub(super) fn gather(&mut self, now: Instant) {
+        self.outlook = self.context.outlook(&self.shared.want);
+        // What a peer downloads itself is not in its set: whoever may have a part is asked.
         let small = self.canvas.geometry().pieces() == 1;
-        let spared = small && self.machine.has_live_peer();
-        if spared || self.machine.ledger().is_closed() {
+        for provider in self.context.providers(&self.shared.want.id) {
+            // Any node of the local network may want the object at this moment, and fetch it for all.
+            let may_fetch = self.context.node_at(provider.address).is_some();
+            if !small || may_fetch || !self.outlook.lacking.contains(&provider.address) {
+                self.add_known(provider, now);
+            }
+        }
+    }
+
+    /// Starts to look for strangers: at once where an object has several pieces that nobody is known to have, or no peer
+    /// is known; for a small one, and for one that a peer said it has, only when it turns out that none of those does. It
+    /// costs apt nothing: nothing waits for it that could be had elsewhere.
+    pub(super) fn look_up_if_due(&mut self) {
+        if self.machine.ledger().is_closed() {
             return;
         }
         if self.again.is_some() {
             return self.look_again_if_due();
         }
+        if self.is_look_up_spared() {
+            return;
+        }
         self.again = Some(Again::after_first(clock::now()));
-        let Want { id, .. } = self.shared.want;
+        let id = self.shared.want.id;
         self.findings = self.context.look_ups.start(&self.context.discovery, id, self.canvas.geometry());
         if let Some(findings) = &self.findings {
-            self.machine.expect_findings(findings.until());
+            self.context.metrics.look_up_started();
+            let refused =
+                self.shared.progress.borrow().mirror_error.as_ref().is_some_and(OriginError::is_answer);
+            let until = findings.until();
+            self.machine.expect_findings(if refused { until.min(self.began + REFUSED) } else { until });
         }
     }
 
@@ -52,10 +79,24 @@ impl Flight {
         let id = self.shared.want.id;
         self.findings = self.context.look_ups.start_again(&self.context.discovery, id, geometry);
         match &self.findings {
-            Some(_) => again.note_start(now),
+            Some(_) => {
+                self.context.metrics.look_up_started();
+                again.note_start(now);
+            }
             None => again.put_off(now),
         }
         debug!(object = %id, began = self.findings.is_some(), "looking for more peers");
+    }
+
+    fn is_look_up_spared(&self) -> bool {
+        let geometry = self.canvas.geometry();
+        let small = geometry.pieces() == 1;
+        if self.machine.has_live_peer() {
+            let named = !self.outlook.named_by.is_empty();
+            return small || (named && clock::now() < self.began + NAMED);
+        }
+        let common = self.outlook.covered && self.outlook.named_by.is_empty();
+        common && geometry.length() < WORTH_A_LOOK_UP && self.machine.has_mirror()
     }
 
     pub(super) fn handle_found(&mut self, found: Option<Found>) {
@@ -73,8 +114,9 @@ impl Flight {
 
     /// A peer that was known when the download began.
     pub(super) fn add_known(&mut self, provider: Provider, now: Instant) {
-        let Some(standing) = self.context.standing(&provider, now) else { return };
+        let Some(mut standing) = self.context.standing(&provider, now) else { return };
         if self.admission.admit(&provider, &self.context.borders) {
+            self.judge_stranger(&provider, &mut standing, now);
             let ip = provider.address.ip();
             let source = match self.context.node_at(provider.address) {
                 Some(node) => self.machine.add_node(node, ip, standing, now),
@@ -96,10 +138,24 @@ impl Flight {
         if let Some(again) = &mut self.again {
             again.note_found();
         }
-        let untried = provider.kind == PeerKind::Stranger && standing.first_byte.is_none();
-        standing.doubtful |= untried && self.context.prefer == Prefer::Speed;
+        standing.doubtful |= is_untried(&provider, &standing) && self.context.prefer == Prefer::Speed;
         let source = self.machine.add_peer(provider.kind, provider.address.ip(), standing, now);
         self.peers.insert(source, provider);
+    }
+
+    /// Nothing waits for a stranger that is known by its have-set and has not delivered before, but that one of those gets
+    /// a chance now and then: as long as its answer to that took, and a little more.
+    fn judge_stranger(&self, provider: &Provider, standing: &mut Standing, now: Instant) {
+        if !is_untried(provider, standing) || self.context.prefer != Prefer::Speed {
+            return;
+        }
+        let named = self.outlook.named_by.iter().find(|(peer, _)| *peer == provider.address);
+        let Some((_, answer)) = named else { return };
+        if !standing.doubtful && self.context.take_trial(now) {
+            standing.overdue = Some(*answer * 2);
+        } else {
+            standing.doubtful = true;
+        }
     }
 
     pub(super) fn address(&self, source: SourceId) -> Option<SocketAddr> {
@@ -184,16 +240,21 @@ impl Flight {
                 self.context.note_taint(object);
             }
             Fact::NotHeld(source) => {
-                debug!(%object, ?fact, "download");
-                if let Some(peer) = self.peers.get(source) {
-                    self.admission.release(peer);
-                }
+                let Some(peer) = self.peers.get(source) else { return };
+                debug!(%object, peer = %peer.address, "peer does not hold it");
+                self.admission.release(peer);
+                self.context.note_tried(&object, peer, false);
             }
             Fact::PieceLinked(..) | Fact::ListDiscarded | Fact::MirrorJoined => {
                 debug!(%object, ?fact, "download");
             }
         }
     }
+}
+
+/// Whether it is a stranger that never delivered anything to us.
+fn is_untried(provider: &Provider, standing: &Standing) -> bool {
+    provider.kind == PeerKind::Stranger && standing.first_byte.is_none()
 }
 
 /// The next finding; never, where nobody looks.

@@ -24,7 +24,7 @@ use super::seeding::Window;
 use super::{Context, DownloadError, Progress, Stage, Tally, Want};
 use crate::clock;
 use crate::digest::Sha256;
-use crate::discovery::Provider;
+use crate::discovery::{Outlook, Provider};
 use crate::metrics::{Source, VerificationFailure};
 use crate::peer::{ListAnswer, ListTag, PeerError};
 use crate::pieces::{Geometry, Link, PieceIndex};
@@ -72,6 +72,7 @@ pub(super) struct Flight {
     findings: Option<Findings>,
     /// `None` before the first look-up.
     again: Option<Again>,
+    outlook: Outlook,
     tasks: JoinSet<()>,
     running: HashMap<FetchId, Running>,
     events: mpsc::Sender<Event>,
@@ -105,7 +106,7 @@ impl Flight {
     /// Prepares the download of what `shared` wants; `canvas` is where it goes.
     pub(super) fn new(context: Arc<Context>, shared: Arc<Shared>, canvas: Canvas) -> Self {
         let now = clock::now();
-        let Want { id, .. } = shared.want;
+        let id = shared.want.id;
         let geometry = canvas.geometry();
         let mut machine = Download::new(id, geometry, context.prefer, now).seeded(context.seed);
         if let Some(target) = &shared.want.mirror {
@@ -124,6 +125,7 @@ impl Flight {
             admission: Admission::default(),
             findings: None,
             again: None,
+            outlook: Outlook::default(),
             tasks: JoinSet::new(),
             running: HashMap::new(),
             events,
@@ -141,9 +143,7 @@ impl Flight {
         };
         flight.resume();
         flight.machine.join_lan(flight.context.node);
-        for provider in flight.context.providers(&id) {
-            flight.add_known(provider, now);
-        }
+        flight.gather(now);
         flight
     }
 
@@ -335,6 +335,7 @@ impl Flight {
         self.context.metrics.peer_answered(timing.first_byte);
         if let Some(peer) = running.source.and_then(|source| self.peers.get(&source)) {
             self.context.note_success(peer, timing, now);
+            self.context.note_tried(&self.shared.want.id, peer, true);
         }
         self.machine.handle_piece_linked(fetch);
         // The machine may have cancelled the fetch a moment ago.

@@ -1,0 +1,243 @@
+//! The task behind the neighbours: asks them what they hold, and meets others in the DHT.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::{Archive, Neighbours};
+use crate::clock;
+use crate::digest::{InfoHash, Sha256};
+use crate::discovery::{Dht, LanPeer};
+use crate::swarm::meetings::{Meeting, Meetings};
+use crate::swarm::neighbourhood::{About, Bond, Question, Refusal, Told};
+
+/// How long a question may take: 320 KiB over a slow line. Nobody waits for it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long it is looked for who uses an archive.
+const LOOK_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often it is looked at which archives are used, and which peers the configuration's names lead to.
+const LOOK_AROUND: Duration = Duration::from_secs(5);
+
+/// How many of those that a look-up finds are taken: a popular archive has thousands.
+const FOUND_AT_ONCE: usize = 100;
+
+/// What has come of a task.
+enum Done {
+    Told(SocketAddr, Result<Told, Refusal>, Duration),
+    Introduced(SocketAddr, Result<Vec<SocketAddr>, Refusal>),
+    Announced(Sha256, bool),
+    Found(Sha256, Vec<SocketAddr>),
+}
+
+/// One run of the driver.
+struct Round<'a> {
+    all: &'a Neighbours,
+    meetings: Meetings,
+    archives: Vec<Archive>,
+    looked_around: Option<Instant>,
+    tasks: JoinSet<Done>,
+}
+
+impl Neighbours {
+    /// Asks and announces until `shutdown`. `banned` says who is banned for lies; it is asked every few seconds.
+    pub async fn run(&self, banned: impl Fn() -> Vec<SocketAddr> + Send, shutdown: CancellationToken) {
+        let every = self.config.announce.map(|(_, every)| every);
+        let mut round = Round {
+            all: self,
+            meetings: Meetings::new(every),
+            archives: Vec::new(),
+            looked_around: None,
+            tasks: JoinSet::new(),
+        };
+        let mut lan = self.config.lan.clone();
+        let mut moves = self.config.dht.as_ref().map(Dht::moves);
+        loop {
+            round.look_around(&banned);
+            round.start_due();
+            let until = round.next_event();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep_until(until.into()) => {}
+                () = changed(&mut lan) => round.looked_around = None,
+                () = moved(&mut moves) => round.meetings.handle_moved(clock::now()),
+                Some(Ok(done)) = round.tasks.join_next() => round.handle(done),
+            }
+        }
+        round.tasks.shutdown().await;
+    }
+}
+
+impl Round<'_> {
+    /// Takes note of who and what there is, now and then.
+    fn look_around(&mut self, banned: &impl Fn() -> Vec<SocketAddr>) {
+        let now = clock::now();
+        if self.looked_around.is_some_and(|at| now < at + LOOK_AROUND) {
+            return;
+        }
+        self.looked_around = Some(now);
+        let config = &self.all.config;
+        self.archives = (config.archives)();
+        let names: Vec<_> = self.archives.iter().map(|archive| archive.name).collect();
+        self.meetings.set_archives(&names, now);
+        let banned = banned();
+        let mut machine = self.all.lock();
+        machine.set_always(Bond::Fixed, &self.others(&config.fixed.addresses()), now);
+        let on_lan: Vec<SocketAddr> = config.lan.borrow().iter().map(|peer| peer.address).collect();
+        machine.set_always(Bond::Lan, &self.others(&on_lan), now);
+        machine.handle_banned(&banned, now);
+    }
+
+    fn others(&self, peers: &[SocketAddr]) -> Vec<SocketAddr> {
+        let own = |peer: &SocketAddr| {
+            let ip = peer.ip().to_canonical();
+            self.all.config.own.iter().any(|own| {
+                let same = own.ip().to_canonical() == ip || (own.ip().is_unspecified() && ip.is_loopback());
+                same && own.port() == peer.port()
+            })
+        };
+        peers.iter().filter(|peer| !own(peer)).copied().collect()
+    }
+
+    fn start_due(&mut self) {
+        let now = clock::now();
+        loop {
+            let question = self.all.lock().poll_question(now);
+            let Some(question) = question else { break };
+            self.ask(question);
+        }
+        let Some(dht) = self.usable_dht() else { return };
+        let few = self.all.lock().has_few();
+        while let Some(meeting) = self.meetings.poll(few, now) {
+            self.meet(&dht, meeting);
+        }
+    }
+
+    /// The DHT, once it works: before, everything would be in vain.
+    fn usable_dht(&self) -> Option<Dht> {
+        self.all.config.dht.clone().filter(|dht| dht.status().good_nodes > 0)
+    }
+
+    fn next_event(&self) -> Instant {
+        let now = clock::now();
+        let machine = self.all.lock();
+        let meeting = self.usable_dht().and_then(|_| self.meetings.next_timeout(machine.has_few(), now));
+        let around = self.looked_around.map_or(now, |at| at + LOOK_AROUND);
+        [machine.next_timeout(now), meeting].into_iter().flatten().fold(around, Instant::min)
+    }
+
+    fn ask(&mut self, Question { peer, about }: Question) {
+        let ask = self.all.ask.clone();
+        self.tasks.spawn(async move {
+            let began = clock::now();
+            match about {
+                About::Objects(known) => {
+                    let told = timeout(ANSWER_LIMIT, ask.objects(peer, known)).await;
+                    Done::Told(peer, told.unwrap_or(Err(Refusal::Silent)), clock::now() - began)
+                }
+                About::Neighbours => {
+                    let told = timeout(ANSWER_LIMIT, ask.neighbours(peer)).await;
+                    Done::Introduced(peer, told.unwrap_or(Err(Refusal::Silent)))
+                }
+            }
+        });
+    }
+
+    fn meet(&mut self, dht: &Dht, meeting: Meeting) {
+        let dht = dht.clone();
+        match (meeting, self.all.config.announce) {
+            (Meeting::Announce(name), Some((port, _))) => {
+                let Some(info_hash) = self.info_hash(&name) else { return };
+                self.tasks.spawn(async move {
+                    let ended = dht.announce(info_hash, port).await;
+                    Done::Announced(name, ended.is_some_and(|ended| ended.stored > 0))
+                });
+            }
+            (Meeting::Announce(_), None) => {}
+            (Meeting::LookUp(name), _) => {
+                let Some(info_hash) = self.info_hash(&name) else { return };
+                self.tasks.spawn(async move { Done::Found(name, find(&dht, info_hash).await) });
+            }
+        }
+    }
+
+    fn info_hash(&self, name: &Sha256) -> Option<InfoHash> {
+        self.archives.iter().find(|archive| archive.name == *name).map(|archive| archive.info_hash)
+    }
+
+    fn handle(&mut self, done: Done) {
+        let now = clock::now();
+        match done {
+            Done::Told(peer, Ok(told), took) => {
+                debug!(%peer, ?told, "a neighbour told what it holds");
+                self.all.lock().handle_told(peer, told, took, now);
+            }
+            Done::Told(peer, Err(why), _) => {
+                debug!(%peer, ?why, "a neighbour tells nothing");
+                self.all.lock().handle_refusal(peer, why, now);
+            }
+            Done::Introduced(peer, others) => {
+                // Whoever does not tell this is still good for what he holds.
+                let others = others.unwrap_or_default();
+                debug!(%peer, count = others.len(), "a neighbour named others");
+                let others = self.others(&others);
+                self.all.lock().handle_introduced(peer, &others, now);
+            }
+            Done::Announced(archive, taken) => {
+                debug!(%archive, taken, "announced as a user of an archive");
+                self.meetings.handle_announced(&archive, taken, now);
+            }
+            Done::Found(archive, peers) => {
+                debug!(%archive, count = peers.len(), "looked for users of an archive");
+                let peers = self.others(&peers);
+                self.meetings.handle_looked(&archive, !peers.is_empty(), now);
+                self.all.lock().handle_found(&archive, &peers, now);
+            }
+        }
+    }
+}
+
+/// Who has announced himself, without ourselves, as far as the network knows.
+async fn find(dht: &Dht, info_hash: InfoHash) -> Vec<SocketAddr> {
+    let mut peers = Vec::new();
+    let Some(mut found) = dht.find_peers(info_hash) else { return peers };
+    let gather = async {
+        while let Some(more) = found.recv().await {
+            peers.extend(more);
+            if peers.len() >= FOUND_AT_ONCE {
+                break;
+            }
+        }
+    };
+    // What has come by then is of use all the same.
+    let _ = timeout(LOOK_LIMIT, gather).await;
+    peers.truncate(FOUND_AT_ONCE);
+    peers.sort_unstable();
+    peers.dedup();
+    peers
+}
+
+/// Waits until the peers of the local network are others; for ever, where nobody would tell.
+async fn changed(lan: &mut tokio::sync::watch::Receiver<Arc<[LanPeer]>>) {
+    if lan.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits for the next move; for ever, where there is none to come.
+async fn moved(moves: &mut Option<tokio::sync::watch::Receiver<u64>>) {
+    if let Some(told) = moves
+        && told.changed().await.is_ok()
+    {
+        return;
+    }
+    *moves = None;
+    std::future::pending::<()>().await;
+}

@@ -1,0 +1,106 @@
+//! Two nodes that know nothing of each other but a way into the DHT, and use the same archive.
+
+use aptpeer::digest::InfoHash;
+use aptpeer::swarm::neighbourhood::ENOUGH;
+use aptpeer::wire::HaveSet;
+
+use crate::liars::{Liar, have};
+use crate::support::daemon::Daemon;
+use crate::support::http;
+use crate::support::mirror::Mirror;
+use crate::support::repository::{Package, Repository};
+use crate::tracker::Tracker;
+use crate::{
+    PATIENT, SOON, archive, install, metric, names, node, packages, through, wait_for, wait_for_sets,
+};
+
+/// Waits until the daemon has announced itself as a user of the archive.
+#[track_caller]
+fn until_met(tracker: &Tracker, daemon: &Daemon) {
+    let announced = || {
+        let peers = tracker.peers(InfoHash::from(archive()));
+        peers.iter().any(|peer| peer.port() == daemon.peer().port()).then_some(())
+    };
+    assert!(wait_for(SOON, announced).is_some(), "never announced");
+}
+
+#[test]
+fn small_packages_come_from_a_stranger_of_the_same_archive_without_a_look_up() {
+    let repository = packages(40);
+    let (mirror, tracker) = (Mirror::start(&repository.root()), Tracker::start());
+    let first = node(&repository, &tracker).with(PATIENT).start();
+    first.wait_for_dht();
+    let apt = through(&first, &mirror, &repository);
+    apt.update().succeeded();
+    install(&apt, &repository);
+    until_met(&tracker, &first);
+
+    let second = node(&repository, &tracker).with(PATIENT).start();
+    second.wait_for_dht();
+    let apt = through(&second, &mirror, &repository);
+    apt.update().succeeded();
+    wait_for_sets(&second, 1);
+    until_met(&tracker, &second);
+    let looked_up = metric(&second, "aptpeer_object_look_ups_total");
+    mirror.forget_records();
+    install(&apt, &repository);
+
+    assert_eq!(mirror.bytes("*/pool/*"), 0, "{:?}", mirror.records());
+    assert_eq!(metric(&second, "aptpeer_object_look_ups_total"), looked_up);
+    // The second announces what it has got, which asks too; so what counts is what it asked before the first announce.
+    let asked = tracker.asked_by(second.dht());
+    assert!(asked.contains(&InfoHash::from(archive())), "it never looked for others");
+
+    let neighbours = http::get(second.peer(), "/neighbours");
+    let address = first.peer();
+    println!("{}", neighbours.text());
+    // Whoever asks from the address of a peer is not told of that peer.
+    assert_eq!(neighbours.text(), r#"{"neighbours":[]}"#, "{address}");
+    assert_eq!(names(&repository).len(), 40);
+}
+
+#[test]
+fn nothing_is_announced_where_the_user_does_not_want_it_and_others_are_found_all_the_same() {
+    let repository = packages(5);
+    let (mirror, tracker) = (Mirror::start(&repository.root()), Tracker::start());
+    let open = node(&repository, &tracker).with(PATIENT).start();
+    open.wait_for_dht();
+    let apt = through(&open, &mirror, &repository);
+    apt.update().succeeded();
+    install(&apt, &repository);
+    until_met(&tracker, &open);
+
+    let quiet = node(&repository, &tracker).with(PATIENT).with("[privacy]\nannounce = false\n").start();
+    quiet.wait_for_dht();
+    let apt = through(&quiet, &mirror, &repository);
+    apt.update().succeeded();
+    wait_for_sets(&quiet, 1);
+    mirror.forget_records();
+    install(&apt, &repository);
+    assert_eq!(mirror.bytes("*/pool/*"), 0, "{:?}", mirror.records());
+    let peers = tracker.peers(InfoHash::from(archive()));
+    assert!(!peers.iter().any(|peer| peer.port() == quiet.peer().port()), "{peers:?}");
+}
+
+#[test]
+fn what_enough_neighbours_do_not_have_is_not_looked_for_unless_it_is_large() {
+    let small = |number: usize| Package::new(&format!("small{number}"), "1.0", 5_000);
+    let large = Package::new("large", "1.0", 2_000_000);
+    let repository = Repository::with(&(0..8).map(small).chain([large]).collect::<Vec<_>>());
+    let (mirror, tracker) = (Mirror::start(&repository.root()), Tracker::start());
+    let poor: Vec<_> = (1..=ENOUGH)
+        .map(|network| Liar::start(&format!("127.7.{network}.1"), have(HaveSet::default().to_bytes())))
+        .collect();
+    poor.iter().for_each(|poor| tracker.add(InfoHash::from(archive()), poor.server.address()));
+    let daemon = node(&repository, &tracker).start();
+    daemon.wait_for_dht();
+    let apt = through(&daemon, &mirror, &repository);
+    apt.update().succeeded();
+    wait_for_sets(&daemon, ENOUGH);
+    let before = metric(&daemon, "aptpeer_object_look_ups_total");
+    install(&apt, &repository);
+    assert_eq!(metric(&daemon, "aptpeer_object_look_ups_total") - before, 1, "the large one");
+    let large = InfoHash::from(repository.package("large").sha256);
+    assert!(tracker.asked_by(daemon.dht()).contains(&large));
+    assert!(poor.iter().all(|poor| poor.asked("/hash/") == 0), "nobody is asked for what he has not");
+}

@@ -1,0 +1,86 @@
+//! `/have` and `/neighbours` as the peer port answers them.
+
+use aptpeer::digest::Sha256;
+use aptpeer::wire::{HaveSet, neighbours_from_json};
+
+use crate::support::daemon::{Daemon, Setup};
+use crate::support::http::{Response, get, request};
+use crate::support::mirror::Mirror;
+use crate::support::peers::Peer;
+use crate::{SOON, install, packages, through, wait_for};
+
+fn set(response: &Response) -> HaveSet {
+    assert_eq!(response.status, 200, "{}", response.head);
+    HaveSet::parse(&response.body).unwrap()
+}
+
+fn has_all(daemon: &Daemon, objects: &[Sha256]) -> Option<()> {
+    let set = set(&get(daemon.peer(), "/have"));
+    objects.iter().all(|object| set.contains(object)).then_some(())
+}
+
+#[test]
+fn the_have_set_follows_the_store_and_is_told_once() {
+    let repository = packages(6);
+    let mirror = Mirror::start(&repository.root());
+    let daemon =
+        Setup::new().with(&format!("[mirrors]\nkeyrings = [\"{}\"]", repository.keyring().display())).start();
+    let empty = get(daemon.peer(), "/have");
+    assert!(set(&empty).is_empty());
+    assert_eq!(empty.header("cache-control"), Some("max-age=5"));
+    assert_eq!(empty.header("age"), Some("0"));
+    assert_eq!(empty.header("content-type"), Some("application/octet-stream"));
+
+    let apt = through(&daemon, &mirror, &repository);
+    apt.update().succeeded();
+    install(&apt, &repository);
+    let held: Vec<_> = repository.built().iter().map(|built| built.sha256).collect();
+    assert!(wait_for(SOON, || has_all(&daemon, &held)).is_some(), "it does not follow");
+
+    let full = get(daemon.peer(), "/have");
+    let etag = full.header("etag").unwrap().to_owned();
+    assert_ne!(Some(&*etag), empty.header("etag"));
+    let again = request(daemon.peer(), "GET", "/have", &[("If-None-Match", &etag)]);
+    assert_eq!((again.status, again.body.len()), (304, 0), "{}", again.head);
+    assert_eq!(again.header("etag"), Some(&*etag));
+    assert!(again.header("age").is_some());
+    let head = request(daemon.peer(), "HEAD", "/have", &[]);
+    assert_eq!(head.header("content-length"), Some(&*full.body.len().to_string()));
+    assert_eq!(request(daemon.peer(), "POST", "/have", &[]).status, 405);
+    assert_eq!(daemon.stat("bytes_uploaded"), 0, "a set is no object");
+    // However often it is asked for: the same bytes.
+    for _ in 0..50 {
+        assert_eq!(get(daemon.peer(), "/have").body, full.body);
+    }
+}
+
+#[test]
+fn what_a_person_does_not_want_announced_is_not_told() {
+    let daemon = Setup::new().start();
+    let folder = tempfile::tempdir().unwrap();
+    let import = |name: &str, options: &[&str]| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, name).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_aptpeer"));
+        command.args(["seed", "import"]).args(options).arg(&file).arg("--config").arg(daemon.config());
+        assert!(command.output().unwrap().status.success());
+    };
+    import("open.deb", &[]);
+    import("secret.deb", &["--no-announce"]);
+    let set = set(&get(daemon.peer(), "/have"));
+    assert!(set.contains(&Sha256::of(b"open.deb")));
+    assert!(!set.contains(&Sha256::of(b"secret.deb")));
+}
+
+#[test]
+fn neighbours_are_those_that_answered() {
+    // The first peer knows no have-sets: it is a neighbour, but has told us nothing.
+    let (plain, other) = (Peer::honest(&[]), Setup::new().start());
+    let daemon = Setup::new().peer(plain.address()).peer(other.peer()).start();
+    let told = || daemon.log().contains("a neighbour told what it holds").then_some(());
+    assert!(wait_for(SOON, told).is_some());
+    let answer = request(daemon.peer(), "GET", "/neighbours", &[]);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    // Both are at the address that asks: no one is told of himself.
+    assert_eq!(neighbours_from_json(&answer.body), Some(Vec::new()));
+}

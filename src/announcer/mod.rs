@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use crate::causes::Causes;
 use crate::clock;
-use crate::digest::{InfoHash, Sha256};
+use crate::digest::Sha256;
 use crate::pieces::{Geometry, State};
 use crate::store::{Offer, Store, StoreError};
 use crate::swarm::announce::{Candidate, Last, ListOutcome, Outcome, Plan, Schedule, Start, Summary};
@@ -43,7 +43,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The part of a DHT that the announcer needs.
 pub trait Announce: Send + Sync {
     /// Looks for the peers of `object`, and tells the nodes nearest to it that we are one, at TCP port `port`.
-    fn announce(&self, object: InfoHash, port: u16) -> Answer<'_, Announced>;
+    fn announce(&self, object: Sha256, port: u16) -> Answer<'_, Announced>;
 
     /// Publishes the piece list of an object.
     fn publish(&self, list: List) -> Answer<'_, Published>;
@@ -277,7 +277,7 @@ async fn moved(moves: &mut Option<watch::Receiver<u64>>) {
 
 /// Announces one object and publishes its list where that is due; each within its time.
 async fn announce(store: Store, dht: Arc<dyn Announce>, start: Start, port: u16) -> Outcome {
-    let announced = timeout(CALL_LIMIT, dht.announce(start.id.into(), port)).await.ok();
+    let announced = timeout(CALL_LIMIT, dht.announce(start.id, port)).await.ok();
     debug!(object = %start.id, ?announced, "announced");
     let stored = announced.map_or(0, |announced| announced.stored);
     let list = if start.list && stored > 0 { publish(store, &*dht, start.id).await } else { None };

@@ -49,8 +49,8 @@ settings! {
     }
     /// A private swarm.
     swarm: Swarm {
-        /// A file with the key that all members share. Empty: the public swarm.
-        secret_file: Option<PathBuf> = "", later;
+        /// A file with the secret that all members share, as `aptpeer swarm create` writes it. Empty: the public swarm.
+        secret_file: Option<PathBuf> = "";
     }
     /// The files that are kept.
     cache: Cache {

@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::discovery::{Dht, Driver};
 use crate::http::{Limits, serve};
 use crate::metrics::Metrics;
+use crate::wire::Swarm;
 
 /// A DHT-only node that is set up and bound, not yet running: no cache, no proxy, no apt.
 pub struct BootstrapNode {
@@ -36,8 +37,8 @@ impl BootstrapNode {
         let status = listeners::bind(settings.status.listen, "status.listen")?;
         let sockets = listeners::udp(&settings.network.listen)?;
         let record = Record::of_bootstrap(&status, &sockets);
-        let (dht, driver) =
-            dht::open(&settings, sockets, Role::Bootstrap, &metrics)?.ok_or(DaemonError::Nowhere)?;
+        let (dht, driver) = dht::open(&settings, sockets, Role::Bootstrap, &Swarm::PUBLIC, &metrics)?
+            .ok_or(DaemonError::Nowhere)?;
         Ok(Self { claim, settings, record, status, dht, driver, metrics })
     }
 

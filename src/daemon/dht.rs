@@ -10,12 +10,13 @@ use super::DaemonError;
 use crate::announcer::{Announce, Announced, Announcer, AnnouncerConfig, Answer, List, Published};
 use crate::config::Settings;
 use crate::dht::{Ended, Limits};
-use crate::digest::InfoHash;
+use crate::digest::Sha256;
 use crate::discovery::{Dht, DhtConfig, Driver, Names, list_items};
 use crate::metrics::Metrics;
 use crate::pieces::State;
 use crate::store::Store;
 use crate::swarm::announce::Plan;
+use crate::wire::Swarm;
 
 /// How often a piece list is stored again: half the time after which nodes forget it (BEP 44, "expiration").
 const LIST_INTERVAL: Duration = Duration::from_secs(3600);
@@ -36,6 +37,7 @@ pub(super) fn open(
     settings: &Settings,
     sockets: Vec<UdpSocket>,
     role: Role,
+    swarm: &Swarm,
     metrics: &Metrics,
 ) -> Result<Option<(Dht, Driver)>, DaemonError> {
     if sockets.is_empty() {
@@ -50,6 +52,7 @@ pub(super) fn open(
         background_rate: settings.dht.announce_budget.per_second().get(),
         limits: if role == Role::Bootstrap { Limits::bootstrap() } else { Limits::daemon() },
         publishers: settings.dht.publishers.iter().map(|key| *key.as_bytes()).collect(),
+        swarm: swarm.clone(),
         metrics: metrics.clone(),
     };
     Dht::new(config).map(Some).map_err(DaemonError::Dht)
@@ -60,6 +63,7 @@ pub(super) fn announcer(
     settings: &Settings,
     store: Store,
     dht: Dht,
+    swarm: Swarm,
     metrics: Metrics,
     port: Option<u16>,
 ) -> Announcer {
@@ -69,20 +73,21 @@ pub(super) fn announcer(
         list_interval: LIST_INTERVAL,
     };
     let config = AnnouncerConfig { announce: settings.privacy.announce, port, plan };
-    Announcer::new(store, Arc::new(Mainline { dht, metrics }), config)
+    Announcer::new(store, Arc::new(Mainline { dht, swarm, metrics }), config)
 }
 
 /// The DHT as the announcer sees it.
 struct Mainline {
     dht: Dht,
+    swarm: Swarm,
     metrics: Metrics,
 }
 
 impl Announce for Mainline {
-    fn announce(&self, object: InfoHash, port: u16) -> Answer<'_, Announced> {
+    fn announce(&self, object: Sha256, port: u16) -> Answer<'_, Announced> {
         Box::pin(async move {
             let Ended { stored, peers, datagrams, .. } =
-                self.dht.announce(object, port).await.unwrap_or_default();
+                self.dht.announce(self.swarm.info_hash(&object), port).await.unwrap_or_default();
             self.metrics.announced(stored > 0);
             Announced { stored, others: peers, datagrams }
         })
@@ -91,7 +96,8 @@ impl Announce for Mainline {
     fn publish(&self, list: List) -> Answer<'_, Published> {
         Box::pin(async move {
             let states: Vec<_> = list.states.into_iter().map(State::to_bytes).collect();
-            let Some(items) = list_items(&list.id, list.geometry.length(), &states, None) else {
+            let items = list_items(&list.id, list.geometry.length(), &states, None, &self.swarm);
+            let Some(items) = items else {
                 return Published { stored: 0, datagrams: 0 };
             };
             let Ended { stored, datagrams, .. } = self.dht.store_list(items).await;

@@ -5,6 +5,7 @@ mod bootstrap;
 mod dht;
 mod listeners;
 mod record;
+mod secret;
 mod site;
 
 use std::io;
@@ -24,6 +25,7 @@ use self::dht::Role;
 use self::listeners::Listeners;
 use self::record::Claim;
 pub use self::record::Record;
+pub use self::secret::{SecretError, create_secret, swarm_of};
 use self::site::{KnownPeers, StatusSite, into_response};
 use crate::causes::Causes;
 use crate::clock;
@@ -34,10 +36,11 @@ use crate::http::{Limits, serve};
 use crate::index::{self, Index, Verification};
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, MirrorConfig, MirrorConfigError, Pattern, UpstreamSetting};
-use crate::peer::{PeerClient, PeerSite, PeerSiteConfig};
+use crate::peer::{External, Guard, PeerClient, PeerSite, PeerSiteConfig};
 use crate::proxy::{ProxyConfig, ProxySite};
 use crate::store::{Store, StoreConfig, StoreError};
 use crate::swarm;
+use crate::wire::Swarm;
 
 /// How often the daemon writes down what it only remembered, and looks at the size of the cache.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -85,6 +88,9 @@ pub enum DaemonError {
     /// The DHT.
     #[error("cannot start the DHT (dht.enabled): {0}")]
     Dht(#[source] io::Error),
+    /// The file of the private swarm's secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The mirror client.
     #[error(transparent)]
     Mirror(#[from] MirrorConfigError),
@@ -114,6 +120,7 @@ pub struct Node {
     downloads: Downloads,
     fixed: Arc<Fixed>,
     dht: Option<(Dht, Driver)>,
+    swarm: Swarm,
     metrics: Metrics,
 }
 
@@ -124,6 +131,7 @@ impl Node {
     /// What stands in the way.
     pub async fn new(settings: Settings, more: Vec<Arc<dyn Discovery>>) -> Result<Self, DaemonError> {
         raise_file_limit();
+        let swarm = swarm_of(&settings)?;
         let claim = Claim::of(&settings.state.path)?;
         let metrics = Metrics::new(clock::now());
         let store = open_store(&settings)?;
@@ -131,7 +139,7 @@ impl Node {
         let record = Record::new(&listeners);
         let sockets = std::mem::take(&mut listeners.dht);
         let role = if listeners.peers.is_empty() { Role::Client } else { Role::Daemon };
-        let dht = dht::open(&settings, sockets, role, &metrics)?;
+        let dht = dht::open(&settings, sockets, role, &swarm, &metrics)?;
         let mirror = Mirror::new(mirror_config(&settings, listeners.all()))?;
         let index = open_index(&settings, &store);
         let fixed = Arc::new(Fixed::new(settings.network.peers.iter().map(ToString::to_string).collect()));
@@ -152,12 +160,25 @@ impl Node {
         let downloads = Downloads::new(
             store.clone(),
             mirror.clone(),
-            PeerClient::new(),
+            PeerClient::of(swarm.clone()),
             discovery,
             metrics.clone(),
             config,
         );
-        Ok(Self { claim, settings, listeners, record, store, index, mirror, downloads, fixed, dht, metrics })
+        Ok(Self {
+            claim,
+            settings,
+            listeners,
+            record,
+            store,
+            index,
+            mirror,
+            downloads,
+            fixed,
+            dht,
+            swarm,
+            metrics,
+        })
     }
 
     /// Where it listens.
@@ -181,6 +202,7 @@ impl Node {
             downloads,
             fixed,
             dht,
+            swarm,
             metrics,
         } = self;
         let state = settings.state.path.clone();
@@ -205,7 +227,8 @@ impl Node {
         let port = record.peers.first().map(SocketAddr::port);
         let announcer = dht
             .clone()
-            .map(|dht| Arc::new(dht::announcer(&settings, store.clone(), dht, metrics.clone(), port)));
+            .map(|dht| dht::announcer(&settings, store.clone(), dht, swarm.clone(), metrics.clone(), port))
+            .map(Arc::new);
         if let Some(announcer) = announcer.clone() {
             let stop = quiet.clone();
             tasks.spawn(async move { announcer.run(stop).await });
@@ -217,8 +240,11 @@ impl Node {
             max_rate: settings.transfer.max_upload_rate.bytes_per_second(),
         };
         let parts = Arc::new(downloads.clone());
-        let peer_site =
-            Arc::new(PeerSite::new(store.clone(), parts, metrics.clone(), &peer_config, shutdown.clone()));
+        let peer_site = PeerSite::new(store.clone(), parts, metrics.clone(), &peer_config, shutdown.clone());
+        let peer_site = Arc::new(match swarm.is_private() {
+            true => peer_site.guarded(Guard::new(swarm, external(dht.clone()))),
+            false => peer_site,
+        });
         for listener in listeners.peers {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
         }
@@ -290,12 +316,12 @@ fn open_index(settings: &Settings, store: &Store) -> Index {
 
 /// The DHT for a command that works once; its driver is to be run beside the work. `None` where it is switched off, or
 /// has no socket.
-pub fn dht_client(settings: &Settings, metrics: &Metrics) -> Option<(Dht, Driver)> {
+pub fn dht_client(settings: &Settings, swarm: &Swarm, metrics: &Metrics) -> Option<(Dht, Driver)> {
     if !listeners::takes_part(settings) {
         return None;
     }
-    let opened =
-        listeners::unannounced().and_then(|sockets| dht::open(settings, sockets, Role::Client, metrics));
+    let opened = listeners::unannounced()
+        .and_then(|sockets| dht::open(settings, sockets, Role::Client, swarm, metrics));
     opened.unwrap_or_else(|error| {
         warn!(%error, "going on without the DHT");
         None
@@ -330,6 +356,11 @@ pub fn mirror_config(settings: &Settings, own: Vec<SocketAddr>) -> MirrorConfig 
         ca_file: mirrors.ca_file.clone(),
         ..MirrorConfig::default()
     }
+}
+
+/// By which address others see us, as nodes of the DHT tell.
+fn external(dht: Option<Dht>) -> External {
+    Arc::new(move || dht.iter().filter_map(|dht| dht.status().external).collect())
 }
 
 /// Clears away what a crash left behind, beside the work.

@@ -3,10 +3,13 @@
 
 mod client;
 mod growing;
+mod guard;
 mod part;
+mod question;
 mod server;
 mod visitor;
 
 pub use client::{ListAnswer, ListTag, News, PeerBody, PeerClient, PeerError};
+pub use guard::{External, Guard};
 pub use part::{Held, NoParts, Part, Parts, Reading};
 pub use server::{PeerSite, PeerSiteConfig};

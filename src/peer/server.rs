@@ -14,6 +14,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::guard::{Document, Guard};
 use super::part::{Part, Parts};
 use super::visitor::visitor;
 use crate::digest::Sha256;
@@ -40,6 +41,7 @@ pub struct PeerSite {
     store: Store,
     parts: Arc<dyn Parts>,
     metrics: Metrics,
+    guard: Option<Guard>,
     uploads: Arc<Mutex<Slots<IpAddr>>>,
     pub(super) throttle: Throttle,
     pub(super) waiting: Arc<AtomicUsize>,
@@ -64,12 +66,30 @@ impl PeerSite {
     ) -> Self {
         let throttle = Throttle::new(config.max_rate);
         let uploads = Arc::new(Mutex::new(Slots::new(config.max_uploads)));
-        Self { store, parts, metrics, uploads, throttle, waiting: Arc::default(), shutdown }
+        let waiting = Arc::default();
+        Self { store, parts, metrics, guard: None, uploads, throttle, waiting, shutdown }
+    }
+
+    /// The same for members of a private swarm only.
+    #[must_use]
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self { guard: Some(guard), ..self }
     }
 
     /// Bodies that are being sent now.
     pub fn uploads(&self) -> usize {
         lock(&self.uploads).taken()
+    }
+
+    /// Answers a member, or anybody where there is no guard. Everybody else gets one and the same answer, whatever he
+    /// asked for, and without a look at what is here.
+    async fn receive(&self, request: &Request<Incoming>, conn: &Conn<AtomicBool>) -> Response<Body> {
+        let from = conn.remote.ip();
+        let Some(guard) = &self.guard else { return self.respond(request, from).await };
+        let Some(admitted) = guard.admit(request, conn.local.ip()) else { return not_held() };
+        let mut response = self.respond(request, from).await;
+        guard.prove(&mut response, &admitted);
+        response
     }
 
     async fn respond(&self, request: &Request<Incoming>, from: IpAddr) -> Response<Body> {
@@ -165,7 +185,7 @@ impl Site for PeerSite {
         if let Some(PeerTarget::Object(_) | PeerTarget::Pieces(_)) = PeerTarget::parse(request.uri().path()) {
             conn.state.store(true, Ordering::Relaxed);
         }
-        Ok(self.respond(&request, conn.remote.ip()).await)
+        Ok(self.receive(&request, &conn).await)
     }
 
     /// Whoever announces himself in the DHT has visitors that take him for something else. They are counted and no more.
@@ -285,8 +305,12 @@ fn root_document() -> String {
 }
 
 pub(super) fn json(document: String, head: bool) -> Response<Body> {
-    let body = if head { Body::absent(document.len() as u64) } else { Body::full(document) };
+    let document = Bytes::from(document);
+    let body = if head { Body::absent(document.len() as u64) } else { Body::full(document.clone()) };
     let mut response = Response::new(body);
+    if !head {
+        response.extensions_mut().insert(Document(document));
+    }
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -2,13 +2,17 @@
 
 mod dht;
 mod piece_list;
+mod proof;
+mod secret;
 mod target;
 
 pub use dht::{
     CHUNK_STATES, Chunk, HEAD_STATES, LIST_SEQUENCE, ListHead, ListItems, ListProblem, MAX_CHUNKS,
-    MAX_STATES, chunk_states, list_seed, listed_states,
+    MAX_STATES, chunk_states, list_seed, listed_states, unveiled_chunk,
 };
 pub use piece_list::{MAX_PIECE_LIST_BYTES, PieceListMessage, PieceListProblem};
+pub use proof::{ANSWER_PROOF, Answered, Asked, MAX_SKEW, Nonce, Nonces, Proof};
+pub use secret::{Secret, SecretProblem, Swarm, Veil};
 pub use target::{PeerTarget, hash_path, pieces_path};
 
 /// The version of the peer protocol that this program speaks.

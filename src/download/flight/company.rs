@@ -47,7 +47,7 @@ impl Flight {
     pub(super) fn add_known(&mut self, provider: Provider, now: Instant) {
         let Some(standing) = self.context.standing(provider.address, now) else { return };
         if self.admission.admit(&provider, &self.context.borders) {
-            let source = self.machine.add_peer(provider.kind, provider.address.ip(), standing, now);
+            let source = self.machine.add_peer(self.kind(&provider), provider.address.ip(), standing, now);
             self.peers.insert(source, provider);
         }
     }
@@ -63,8 +63,14 @@ impl Flight {
         debug!(object = %self.shared.want.id, peer = %provider.address, "a look-up found a peer");
         let untried = provider.kind == PeerKind::Stranger && standing.first_byte.is_none();
         standing.doubtful |= untried && self.context.prefer == Prefer::Speed;
-        let source = self.machine.add_peer(provider.kind, provider.address.ip(), standing, now);
+        let source = self.machine.add_peer(self.kind(&provider), provider.address.ip(), standing, now);
         self.peers.insert(source, provider);
+    }
+
+    /// What a peer's word is worth. In a private swarm nothing is heard of those who are no members, and members are
+    /// neighbours, however they were found.
+    fn kind(&self, provider: &Provider) -> PeerKind {
+        if self.context.peers.is_private() { PeerKind::Neighbour } else { provider.kind }
     }
 
     pub(super) fn address(&self, source: SourceId) -> Option<SocketAddr> {

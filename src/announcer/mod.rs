@@ -19,7 +19,7 @@ use crate::causes::Causes;
 use crate::clock;
 use crate::digest::Sha256;
 use crate::pieces::{Geometry, State};
-use crate::store::{Offer, Store, StoreError};
+use crate::store::{Offer, Scope, Store, StoreError};
 use crate::swarm::announce::{Candidate, Last, ListOutcome, Outcome, Plan, Schedule, Start, Summary};
 use crate::wire::CHUNK_STATES;
 
@@ -312,7 +312,7 @@ fn candidate(offer: &Offer, wall: u64) -> Candidate {
         length: offer.length,
         unused: ago(offer.used).unwrap_or_default(),
         last: offer.announced.and_then(ago).map(|ago| Last { ago, others: offer.others }),
-        announce: offer.origin.is_announced(),
+        announce: offer.origin.is_announced() && offer.scope == Scope::Public,
     }
 }
 

@@ -250,6 +250,8 @@ impl Job<'_> {
                 max_rate: self.settings.transfer.max_download_rate.bytes_per_second(),
                 prefer: Prefer::Speed,
                 allow_private_peers: self.settings.network.allow_private_peers,
+                lan_only: self.settings.privacy.lan_only,
+                share_private: self.settings.privacy.share_private_mirrors,
                 own_addresses: Vec::new(),
             },
         );

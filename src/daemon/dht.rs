@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::DaemonError;
 use crate::announcer::{Announce, Announced, Announcer, AnnouncerConfig, Answer, List, Published};
-use crate::config::Settings;
+use crate::config::{Announcing, Settings};
 use crate::dht::{Ended, Limits};
 use crate::digest::Sha256;
 use crate::discovery::{Dht, DhtConfig, Driver, Names, list_items};
@@ -72,7 +72,7 @@ pub(super) fn announcer(
         budget: f64::from(settings.dht.announce_budget.per_second().get()),
         list_interval: LIST_INTERVAL,
     };
-    let config = AnnouncerConfig { announce: settings.privacy.announce, port, plan };
+    let config = AnnouncerConfig { announce: settings.privacy.announce != Announcing::Never, port, plan };
     Announcer::new(store, Arc::new(Mainline { dht, swarm, metrics }), config)
 }
 

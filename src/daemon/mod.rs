@@ -155,6 +155,8 @@ impl Node {
                 Prefer::Offload => swarm::Prefer::Offload,
             },
             allow_private_peers: settings.network.allow_private_peers,
+            lan_only: settings.privacy.lan_only,
+            share_private: settings.privacy.share_private_mirrors,
             own_addresses: listeners.peers.iter().filter_map(|peer| peer.local_addr().ok()).collect(),
         };
         let downloads = Downloads::new(
@@ -240,7 +242,8 @@ impl Node {
             max_rate: settings.transfer.max_upload_rate.bytes_per_second(),
         };
         let parts = Arc::new(downloads.clone());
-        let peer_site = PeerSite::new(store.clone(), parts, metrics.clone(), &peer_config, shutdown.clone());
+        let peer_site = PeerSite::new(store.clone(), parts, metrics.clone(), &peer_config, shutdown.clone())
+            .near_only(settings.privacy.lan_only);
         let peer_site = Arc::new(match swarm.is_private() {
             true => peer_site.guarded(Guard::new(swarm, external(dht.clone()))),
             false => peer_site,

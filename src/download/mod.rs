@@ -35,7 +35,7 @@ use crate::metrics::{Metrics, Source};
 use crate::mirror::{Mirror, Target};
 use crate::peer::PeerClient;
 use crate::pieces::{Geometry, TooLong};
-use crate::store::{Object, Store, StoreError};
+use crate::store::{Object, Scope, Store, StoreError};
 use crate::swarm::{Ban, PeerFault, Prefer, Reputation, Scoreboard, Standing};
 
 /// How long a reader that comes back after a taint gets the whole object instead of the rest: longer than apt's retries
@@ -138,6 +138,10 @@ pub struct DownloadsConfig {
     pub prefer: Prefer,
     /// Strangers may be at addresses that the internet does not reach (`network.allow_private_peers`).
     pub allow_private_peers: bool,
+    /// Only peers on the local network are asked, and those that the user has named (`privacy.lan_only`).
+    pub lan_only: bool,
+    /// Files of repositories on private addresses are for everybody (`privacy.share_private_mirrors`).
+    pub share_private: bool,
     /// Where we serve peers ourselves, and as whom others see us: not to be asked.
     pub own_addresses: Vec<SocketAddr>,
 }
@@ -164,6 +168,7 @@ struct Context {
     /// What distinguishes our choice among equals from that of others.
     seed: u64,
     borders: Borders,
+    share_private: bool,
     look_ups: Arc<LookUps>,
     scores: Mutex<Scoreboard<SocketAddr>>,
     memory: Mutex<Memory>,
@@ -196,7 +201,12 @@ impl Downloads {
             prefer: config.prefer,
             // Every `RandomState` has keys of its own: random enough for a choice among equals.
             seed: RandomState::new().build_hasher().finish(),
-            borders: Borders { own: config.own_addresses, allow_private: config.allow_private_peers },
+            borders: Borders {
+                own: config.own_addresses,
+                allow_private: config.allow_private_peers,
+                lan_only: config.lan_only,
+            },
+            share_private: config.share_private,
             look_ups: Arc::new(LookUps::new()),
             scores: Mutex::default(),
             memory: Mutex::default(),
@@ -216,6 +226,7 @@ impl Downloads {
     pub fn open(&self, want: Want) -> Result<Download, DownloadError> {
         let geometry = Geometry::new(want.length)?;
         if let Some(object) = self.held(&want.id, want.length) {
+            self.context.note_wanted(&want);
             return Ok(Download::held(object));
         }
         let mut flights = lock(&self.flights);
@@ -320,6 +331,25 @@ fn places(most: NonZeroUsize, rate: Option<NonZeroU64>) -> NonZeroUsize {
 impl Context {
     fn providers(&self, id: &Sha256) -> Vec<Provider> {
         self.discovery.iter().flat_map(|discovery| discovery.providers(id)).collect()
+    }
+
+    /// Whether what is wanted is not for everybody, as far as that is known.
+    fn is_local(&self, want: &Want) -> Option<bool> {
+        match &want.mirror {
+            Some(target) if !self.share_private => self.mirror.is_private(target),
+            _ => Some(false),
+        }
+    }
+
+    /// What is held of a private repository and now wanted of a public one is public.
+    fn note_wanted(&self, want: &Want) {
+        let public = want.mirror.is_some() && self.is_local(want) == Some(false);
+        if public
+            && let Ok(Some(Scope::Local)) = self.store.scope(&want.id)
+            && let Err(error) = self.store.make_public(&want.id)
+        {
+            tracing::warn!(object = %want.id, %error, "that an object is public could not be written down");
+        }
     }
 
     fn standing(&self, peer: SocketAddr, now: Instant) -> Option<Standing> {

@@ -69,6 +69,7 @@ impl Parts for Downloads {
         let canvas = shared.window.canvas.get()?.clone();
         let geometry = canvas.geometry();
         let bytes = Arc::new(move |range| canvas.is_sound(&range).then(|| canvas.bytes(range)));
-        Some(Part::new(*id, geometry, shared.window.held.subscribe(), bytes))
+        let part = Part::new(*id, geometry, shared.window.held.subscribe(), bytes);
+        Some(part.within(shared.is_local()))
     }
 }

@@ -4,6 +4,7 @@
 mod client;
 mod growing;
 mod guard;
+mod near;
 mod part;
 mod question;
 mod server;
@@ -11,5 +12,6 @@ mod visitor;
 
 pub use client::{ListAnswer, ListTag, News, PeerBody, PeerClient, PeerError};
 pub use guard::{External, Guard};
+pub use near::is_near;
 pub use part::{Held, NoParts, Part, Parts, Reading};
 pub use server::{PeerSite, PeerSiteConfig};

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::guard::{Document, Guard};
+use super::near::is_near;
 use super::part::{Part, Parts};
 use super::visitor::visitor;
 use crate::digest::Sha256;
@@ -23,7 +24,7 @@ use crate::http::{
 };
 use crate::metrics::{InProgress, Metrics, VerificationFailure};
 use crate::pieces::PieceSet;
-use crate::store::{Object, Store, StoreError};
+use crate::store::{Object, Scope, Store, StoreError};
 use crate::swarm::Slots;
 use crate::wire::{MAX_PIECE_LIST_BYTES, PROTOCOL_VERSION, PeerTarget, PieceListMessage};
 
@@ -42,6 +43,7 @@ pub struct PeerSite {
     parts: Arc<dyn Parts>,
     metrics: Metrics,
     guard: Option<Guard>,
+    lan_only: bool,
     uploads: Arc<Mutex<Slots<IpAddr>>>,
     pub(super) throttle: Throttle,
     pub(super) waiting: Arc<AtomicUsize>,
@@ -67,13 +69,19 @@ impl PeerSite {
         let throttle = Throttle::new(config.max_rate);
         let uploads = Arc::new(Mutex::new(Slots::new(config.max_uploads)));
         let waiting = Arc::default();
-        Self { store, parts, metrics, guard: None, uploads, throttle, waiting, shutdown }
+        Self { store, parts, metrics, guard: None, lan_only: false, uploads, throttle, waiting, shutdown }
     }
 
     /// The same for members of a private swarm only.
     #[must_use]
     pub fn guarded(self, guard: Guard) -> Self {
         Self { guard: Some(guard), ..self }
+    }
+
+    /// The same; where `lan_only`, for the local network only.
+    #[must_use]
+    pub fn near_only(self, lan_only: bool) -> Self {
+        Self { lan_only, ..self }
     }
 
     /// Bodies that are being sent now.
@@ -85,14 +93,17 @@ impl PeerSite {
     /// asked for, and without a look at what is here.
     async fn receive(&self, request: &Request<Incoming>, conn: &Conn<AtomicBool>) -> Response<Body> {
         let from = conn.remote.ip();
-        let Some(guard) = &self.guard else { return self.respond(request, from).await };
+        if self.lan_only && !is_near(from) {
+            return not_held();
+        }
+        let Some(guard) = &self.guard else { return self.respond(request, from, false).await };
         let Some(admitted) = guard.admit(request, conn.local.ip()) else { return not_held() };
-        let mut response = self.respond(request, from).await;
+        let mut response = self.respond(request, from, true).await;
         guard.prove(&mut response, &admitted);
         response
     }
 
-    async fn respond(&self, request: &Request<Incoming>, from: IpAddr) -> Response<Body> {
+    async fn respond(&self, request: &Request<Incoming>, from: IpAddr, member: bool) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this port knows GET and HEAD");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -101,7 +112,7 @@ impl PeerSite {
         let head = *request.method() == Method::HEAD;
         match PeerTarget::parse(request.uri().path()) {
             Some(PeerTarget::Root) => json(root_document(), head),
-            Some(PeerTarget::Pieces(id)) => match self.find(&id) {
+            Some(PeerTarget::Pieces(id)) => match self.find(&id, from, member) {
                 Some(Here::Whole(object)) => match piece_list(&object) {
                     list if list.len() <= MAX_PIECE_LIST_BYTES => json(list, head),
                     // No client reads a list that long.
@@ -110,7 +121,7 @@ impl PeerSite {
                 Some(Here::Part(part)) => self.list_part(request, part).await,
                 None => not_held(),
             },
-            Some(PeerTarget::Object(id)) => match self.find(&id) {
+            Some(PeerTarget::Object(id)) => match self.find(&id, from, member) {
                 Some(Here::Whole(object)) => self.serve(request, &object, from),
                 Some(Here::Part(part)) => self.serve_part(request, part, from).await,
                 None => not_held(),
@@ -119,8 +130,20 @@ impl PeerSite {
         }
     }
 
+    /// What is here of the object for this client: members get everything, others what is public, and the local network
+    /// what is local as well.
+    fn find(&self, id: &Sha256, from: IpAddr, member: bool) -> Option<Here> {
+        let here = self.look(id)?;
+        let local = match &here {
+            // Where nobody can tell, it may be.
+            Here::Whole(_) => self.store.scope(id).map_or(true, |scope| scope != Some(Scope::Public)),
+            Here::Part(part) => part.is_local(),
+        };
+        (member || !local || is_near(from)).then_some(here)
+    }
+
     /// What is here of the object. A download that ends between two looks has put it into the store by then.
-    fn find(&self, id: &Sha256) -> Option<Here> {
+    fn look(&self, id: &Sha256) -> Option<Here> {
         if let Some(object) = self.object(id) {
             return Some(Here::Whole(object));
         }

@@ -6,5 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod scope;
 mod secret;
+mod switches;
 mod tap;
+mod world;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use aptpeer::dht::Signer;
 use aptpeer::digest::Sha256;
@@ -13,20 +13,13 @@ use crate::support::http::{Response, Wire};
 use crate::support::mirror::Mirror;
 use crate::support::noise;
 use crate::support::peers::Peer;
-use crate::support::repository::{Package, Repository, native};
+use crate::support::repository::{Package, Repository};
 use crate::tap::Tap;
+use crate::world::{aptpeer, install, learn, path, seed};
 
 /// Where a swarm's secret lies.
 struct Place {
     folder: tempfile::TempDir,
-}
-
-fn aptpeer(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aptpeer"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("APTPEER_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).output().unwrap()
 }
 
 impl Place {
@@ -50,21 +43,6 @@ impl Place {
     fn member(&self) -> Setup {
         Setup::new().with(&format!("[swarm]\nsecret_file = \"{}\"\n", self.secret().display()))
     }
-}
-
-/// Gives a daemon an object to offer.
-fn seed(daemon: &Daemon, bytes: &[u8]) -> Sha256 {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("file");
-    std::fs::write(&file, bytes).unwrap();
-    let config = daemon.config();
-    let imported = aptpeer(&["--config", path(&config), "seed", "import", path(&file)]);
-    assert!(imported.status.success(), "{imported:?}");
-    Sha256::of(bytes)
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 /// `aptpeer get` of a member or a stranger, whose configuration is that of `daemon`.
@@ -91,7 +69,7 @@ fn members_find_and_serve_each_other_and_strangers_find_nothing() {
     let mut holder = place.member().dht(&[holders.address()]).start();
     let bytes = noise(11, 9_000_000);
     holder.terminate();
-    let object = seed(&holder, &bytes);
+    let object = seed(&holder, &bytes, &[]);
     holder.restart();
     holder.wait_for_announced(1);
     let seeker = place.member().dht(&[seekers.address()]).start();
@@ -119,7 +97,7 @@ fn members_find_and_serve_each_other_and_strangers_find_nothing() {
 fn strangers_get_one_and_the_same_answer_whatever_they_ask() {
     let place = Place::new();
     let holder = place.member().start();
-    let object = seed(&holder, &noise(12, 5_000_000));
+    let object = seed(&holder, &noise(12, 5_000_000), &[]);
     let (address, other) = (holder.peer(), Sha256::of(b"nobody has this"));
     let ask = |line: &str, more: &str| {
         raw(address, &format!("{line} HTTP/1.1\r\nHost: {address}\r\n{more}Connection: close\r\n\r\n"))
@@ -153,7 +131,7 @@ fn a_proof_is_good_once() {
     let place = Place::new();
     let holder = place.member().start();
     let bytes = noise(13, 1000);
-    let object = seed(&holder, &bytes);
+    let object = seed(&holder, &bytes, &[]);
     let (swarm, host) = (place.swarm(), holder.peer().to_string());
     let secret = swarm.secret().unwrap();
     let target = format!("/hash/{object}");
@@ -188,16 +166,8 @@ fn the_mirror_never_sees_a_proof_and_a_stranger_is_not_believed() {
     let stranger = Peer::honest(&[&bytes]);
     let member = place.member().start();
     let daemon = place.member().peer(stranger.address()).peer(member.peer()).start();
-    let fetch = |path: &str| {
-        let mut wire = Wire::connect(daemon.proxy());
-        wire.ask("GET", &format!("{}/debian/{path}", mirror.url()), &[("Connection", "close")]);
-        let head = wire.head().unwrap();
-        assert_eq!(head.status, 200, "{}", head.head);
-        wire.rest().unwrap()
-    };
-    fetch("dists/test/InRelease");
-    fetch(&format!("dists/test/main/binary-{}/Packages.xz", native()));
-    assert!(fetch(&repository.package("three").filename) == bytes);
+    learn(&daemon, &mirror);
+    install(&daemon, &mirror, &repository, "three");
     assert!(!stranger.records().is_empty(), "it was asked");
     assert_eq!(daemon.stat("bytes_from_p2p"), 0, "{}", daemon.log());
     assert!(daemon.log().contains("\"fault\":\"unproven\""), "{}", daemon.log());

@@ -11,7 +11,7 @@ use crate::discovery::{Found, Provider};
 use crate::download::Want;
 use crate::download::findings::Findings;
 use crate::metrics::VerificationFailure;
-use crate::peer::{ListAnswer, News, PeerError};
+use crate::peer::{ListAnswer, News, PeerError, is_near};
 use crate::swarm::{Fact, PeerFault, PeerKind, Prefer, SourceId};
 
 impl Flight {
@@ -21,7 +21,8 @@ impl Flight {
     pub(super) fn look_up_if_due(&mut self) {
         let small = self.canvas.geometry().pieces() == 1;
         let spared = small && self.machine.has_live_peer();
-        if self.looked_up || spared || self.machine.ledger().is_closed() {
+        // Whoever is asked for it learns that there is such an object.
+        if self.looked_up || self.shared.is_local() || spared || self.machine.ledger().is_closed() {
             return;
         }
         self.looked_up = true;
@@ -43,8 +44,18 @@ impl Flight {
         }
     }
 
+    /// The peers that are known. Those that nobody chose do not learn of an object that is not for everybody.
+    pub(super) fn add_all_known(&mut self, now: Instant) {
+        let choosy = self.shared.is_local() && !self.context.peers.is_private();
+        for provider in self.context.providers(&self.shared.want.id) {
+            if !choosy || provider.kind == PeerKind::Neighbour || is_near(provider.address.ip()) {
+                self.add_known(provider, now);
+            }
+        }
+    }
+
     /// A peer that was known when the download began.
-    pub(super) fn add_known(&mut self, provider: Provider, now: Instant) {
+    fn add_known(&mut self, provider: Provider, now: Instant) {
         let Some(standing) = self.context.standing(provider.address, now) else { return };
         if self.admission.admit(&provider, &self.context.borders) {
             let source = self.machine.add_peer(self.kind(&provider), provider.address.ip(), standing, now);

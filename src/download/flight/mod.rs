@@ -3,10 +3,12 @@
 mod company;
 mod keeping;
 mod orders;
+mod scope;
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
@@ -47,12 +49,19 @@ pub(super) struct Shared {
     pub(super) want: Want,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) window: Window,
+    /// Not for everybody, or not known to be.
+    local: AtomicBool,
 }
 
 impl Shared {
     pub(super) fn new(want: Want, geometry: Geometry) -> Self {
         let progress = watch::Sender::new(Progress::default());
-        Self { want, progress, window: Window::new(geometry) }
+        Self { want, progress, window: Window::new(geometry), local: AtomicBool::new(true) }
+    }
+
+    /// Whether the object is for the local network and members of our private swarm alone.
+    pub(super) fn is_local(&self) -> bool {
+        self.local.load(Ordering::Relaxed)
     }
 }
 
@@ -70,6 +79,8 @@ pub(super) struct Flight {
     /// `None` before a look-up is due and after its end.
     findings: Option<Findings>,
     looked_up: bool,
+    /// Finds out whether the object is for everybody, where that is not known.
+    scoping: JoinSet<bool>,
     tasks: JoinSet<()>,
     running: HashMap<FetchId, Running>,
     events: mpsc::Sender<Event>,
@@ -122,6 +133,7 @@ impl Flight {
             admission: Admission::default(),
             findings: None,
             looked_up: false,
+            scoping: JoinSet::new(),
             tasks: JoinSet::new(),
             running: HashMap::new(),
             events,
@@ -138,9 +150,8 @@ impl Flight {
             why: None,
         };
         flight.resume();
-        for provider in flight.context.providers(&id) {
-            flight.add_known(provider, now);
-        }
+        flight.find_scope(now);
+        flight.add_all_known(now);
         flight
     }
 
@@ -180,6 +191,7 @@ impl Flight {
                     }
                 }
                 Some(Ok((source, answer))) = self.lists.join_next() => self.handle_list(source, answer),
+                Some(local) = self.scoping.join_next() => self.handle_scope(local.unwrap_or(true)),
                 Some(_) = self.tasks.join_next() => {}
                 Some(saved) = self.saving.join_next() => note_saved(self.shared.want.id, saved),
                 piece = canvas.next_damaged() => self.handle_damaged(piece),
@@ -207,6 +219,7 @@ impl Flight {
         self.findings = None;
         self.tasks.shutdown().await;
         self.lists.shutdown().await;
+        self.scoping.shutdown().await;
         while let Some(saved) = self.saving.join_next().await {
             note_saved(self.shared.want.id, saved);
         }

@@ -44,8 +44,8 @@ settings! {
         peers: Vec<HostPort> = [];
         /// Whether peers on private addresses are asked that are not named in network.peers.
         allow_private_peers: bool = false;
-        /// Asks the router for an open port (UPnP IGD, NAT-PMP, PCP).
-        port_mapping: bool = true, later off false;
+        /// Whether the router is asked to keep the port open (PCP, NAT-PMP, UPnP IGD).
+        port_mapping: bool = true;
     }
     /// A private swarm.
     swarm: Swarm {

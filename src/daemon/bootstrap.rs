@@ -56,7 +56,8 @@ impl BootstrapNode {
         let state = settings.state.path;
         record.write(&state).map_err(|source| DaemonError::State { path: state.clone(), source })?;
         info!(dht = ?record.dht, status = ?record.status, "listening");
-        let site = StatusSite { metrics, store: None, dht: Some(dht), announcer: None, peers: None };
+        let site =
+            StatusSite { metrics, store: None, dht: Some(dht), announcer: None, reach: None, peers: None };
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(status, Limits::local(), site.into_site(), shutdown.clone()));
         tasks.spawn(driver.run(shutdown.clone()));

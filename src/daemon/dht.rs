@@ -7,6 +7,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
 use super::DaemonError;
+use super::reach::Reach;
 use crate::announcer::{Announce, Announced, Announcer, AnnouncerConfig, Answer, List, Published};
 use crate::config::{Announcing, Settings};
 use crate::dht::{Ended, Limits};
@@ -14,6 +15,7 @@ use crate::digest::Sha256;
 use crate::discovery::{Dht, DhtConfig, Driver, Names, list_items};
 use crate::metrics::Metrics;
 use crate::pieces::State;
+use crate::reach::Reachable;
 use crate::store::Store;
 use crate::swarm::announce::Plan;
 use crate::wire::Swarm;
@@ -65,6 +67,7 @@ pub(super) fn announcer(
     dht: Dht,
     swarm: Swarm,
     metrics: Metrics,
+    reach: Reach,
     port: Option<u16>,
 ) -> Announcer {
     let plan = Plan {
@@ -72,8 +75,9 @@ pub(super) fn announcer(
         budget: f64::from(settings.dht.announce_budget.per_second().get()),
         list_interval: LIST_INTERVAL,
     };
+    let always = settings.privacy.announce == Announcing::Always;
     let config = AnnouncerConfig { announce: settings.privacy.announce != Announcing::Never, port, plan };
-    Announcer::new(store, Arc::new(Mainline { dht, swarm, metrics }), config)
+    Announcer::new(store, Arc::new(Mainline { dht, swarm, metrics, reach, always }), config)
 }
 
 /// The DHT as the announcer sees it.
@@ -81,13 +85,21 @@ struct Mainline {
     dht: Dht,
     swarm: Swarm,
     metrics: Metrics,
+    reach: Reach,
+    /// Announce although nobody can come.
+    always: bool,
 }
 
 impl Announce for Mainline {
     fn announce(&self, object: Sha256, port: u16) -> Answer<'_, Announced> {
         Box::pin(async move {
+            if !self.always && matches!(self.reach.verdict(), Reachable::No(_)) {
+                // Asked again within minutes, as where the network is away: a router may open the port meanwhile.
+                return Announced { stored: 0, others: 0, datagrams: 0 };
+            }
+            let (object, port) = (self.swarm.info_hash(&object), self.reach.port(port));
             let Ended { stored, peers, datagrams, .. } =
-                self.dht.announce(self.swarm.info_hash(&object), port).await.unwrap_or_default();
+                self.dht.announce(object, port).await.unwrap_or_default();
             self.metrics.announced(stored > 0);
             Announced { stored, others: peers, datagrams }
         })

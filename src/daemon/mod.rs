@@ -4,6 +4,7 @@ mod bans;
 mod bootstrap;
 mod dht;
 mod listeners;
+mod reach;
 mod record;
 mod secret;
 mod site;
@@ -23,6 +24,7 @@ use self::bans::BansFile;
 pub use self::bootstrap::BootstrapNode;
 use self::dht::Role;
 use self::listeners::Listeners;
+use self::reach::Reach;
 use self::record::Claim;
 pub use self::record::Record;
 pub use self::secret::{SecretError, create_secret, swarm_of};
@@ -38,6 +40,7 @@ use crate::metrics::Metrics;
 use crate::mirror::{Mirror, MirrorConfig, MirrorConfigError, Pattern, UpstreamSetting};
 use crate::peer::{External, Guard, PeerClient, PeerSite, PeerSiteConfig};
 use crate::proxy::{ProxyConfig, ProxySite};
+use crate::reach::Mapper;
 use crate::store::{Store, StoreConfig, StoreError};
 use crate::swarm;
 use crate::wire::Swarm;
@@ -226,17 +229,6 @@ impl Node {
         if let Some(driver) = driver {
             tasks.spawn(driver.run(quiet.clone()));
         }
-        let port = record.peers.first().map(SocketAddr::port);
-        let announcer = dht
-            .clone()
-            .map(|dht| dht::announcer(&settings, store.clone(), dht, swarm.clone(), metrics.clone(), port))
-            .map(Arc::new);
-        if let Some(announcer) = announcer.clone() {
-            let stop = quiet.clone();
-            tasks.spawn(async move { announcer.run(stop).await });
-        }
-
-        let mut servers = JoinSet::new();
         let peer_config = PeerSiteConfig {
             max_uploads: settings.transfer.max_concurrent_uploads.get() as usize,
             max_rate: settings.transfer.max_upload_rate.bytes_per_second(),
@@ -245,9 +237,33 @@ impl Node {
         let peer_site = PeerSite::new(store.clone(), parts, metrics.clone(), &peer_config, shutdown.clone())
             .near_only(settings.privacy.lan_only);
         let peer_site = Arc::new(match swarm.is_private() {
-            true => peer_site.guarded(Guard::new(swarm, external(dht.clone()))),
+            true => peer_site.guarded(Guard::new(swarm.clone(), external(dht.clone()))),
             false => peer_site,
         });
+        let mapper = reach::mapper(&settings, &record.peers);
+        let reach = Reach {
+            site: peer_site.clone(),
+            dht: dht.clone(),
+            listens: !record.peers.is_empty(),
+            mapped: mapper.as_ref().map(Mapper::mapped),
+        };
+        if let Some(mapper) = mapper {
+            tasks.spawn(mapper.run(quiet.clone()));
+        }
+        let port = record.peers.first().map(SocketAddr::port);
+        let announcer = dht
+            .clone()
+            .map(|dht| {
+                let (store, metrics) = (store.clone(), metrics.clone());
+                dht::announcer(&settings, store, dht, swarm.clone(), metrics, reach.clone(), port)
+            })
+            .map(Arc::new);
+        if let Some(announcer) = announcer.clone() {
+            let stop = quiet.clone();
+            tasks.spawn(async move { announcer.run(stop).await });
+        }
+
+        let mut servers = JoinSet::new();
         for listener in listeners.peers {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
         }
@@ -256,6 +272,7 @@ impl Node {
             store: Some(store.clone()),
             dht,
             announcer,
+            reach: Some(reach),
             peers: Some(KnownPeers { downloads: downloads.clone(), fixed: fixed.clone() }),
         };
         let page = {

@@ -129,9 +129,8 @@ const PRIVATE_ENDS: &[&str] =
 /// Whether a name looks as if only a local network knew it, where its addresses cannot be seen.
 pub(super) fn is_private_name(name: &str) -> bool {
     let name = name.trim_end_matches('.');
-    let ends =
-        |end: &&str| name.strip_suffix(*end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    !name.contains('.') || PRIVATE_ENDS.iter().any(|end| ends(end))
+    let ends = |end: &str| name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    !name.contains('.') || PRIVATE_ENDS.iter().copied().any(ends)
 }
 
 /// Whether an address is one that anybody on the internet may reach (IANA special-purpose registries, RFC 6890).

@@ -18,6 +18,7 @@ use super::guard::{Document, Guard};
 use super::near::is_near;
 use super::part::{Part, Parts};
 use super::visitor::visitor;
+use crate::dht::is_local;
 use crate::digest::Sha256;
 use crate::http::{
     Body, BoxError, Conn, Hangup, Outcome, Representation, Site, Throttle, origin, precondition, text,
@@ -44,6 +45,7 @@ pub struct PeerSite {
     metrics: Metrics,
     guard: Option<Guard>,
     lan_only: bool,
+    visited: AtomicBool,
     uploads: Arc<Mutex<Slots<IpAddr>>>,
     pub(super) throttle: Throttle,
     pub(super) waiting: Arc<AtomicUsize>,
@@ -69,7 +71,18 @@ impl PeerSite {
         let throttle = Throttle::new(config.max_rate);
         let uploads = Arc::new(Mutex::new(Slots::new(config.max_uploads)));
         let waiting = Arc::default();
-        Self { store, parts, metrics, guard: None, lan_only: false, uploads, throttle, waiting, shutdown }
+        Self {
+            store,
+            parts,
+            metrics,
+            guard: None,
+            lan_only: false,
+            visited: AtomicBool::new(false),
+            uploads,
+            throttle,
+            waiting,
+            shutdown,
+        }
     }
 
     /// The same for members of a private swarm only.
@@ -84,6 +97,11 @@ impl PeerSite {
         Self { lan_only, ..self }
     }
 
+    /// Whether anybody has asked something from an address that the internet knows: then others can reach us.
+    pub fn was_visited(&self) -> bool {
+        self.visited.load(Ordering::Relaxed)
+    }
+
     /// Bodies that are being sent now.
     pub fn uploads(&self) -> usize {
         lock(&self.uploads).taken()
@@ -93,6 +111,9 @@ impl PeerSite {
     /// asked for, and without a look at what is here.
     async fn receive(&self, request: &Request<Incoming>, conn: &Conn<AtomicBool>) -> Response<Body> {
         let from = conn.remote.ip();
+        if !is_local(from) {
+            self.visited.store(true, Ordering::Relaxed);
+        }
         if self.lan_only && !is_near(from) {
             return not_held();
         }

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod router;
 mod scope;
 mod secret;
 mod switches;

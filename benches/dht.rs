@@ -194,6 +194,7 @@ async fn node_at(bootstrap: Vec<String>) -> (Dht, Driver, String) {
         background_rate: 10_000,
         limits: Limits::daemon(),
         publishers: Vec::new(),
+        swarm: aptpeer::wire::Swarm::PUBLIC,
         metrics: Metrics::new(Instant::now()),
     })
     .unwrap();

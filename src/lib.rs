@@ -24,6 +24,7 @@ pub mod store;
 pub mod discovery;
 pub mod mirror;
 pub mod peer;
+pub mod reach;
 
 pub mod announcer;
 pub mod download;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use aptpeer::announcer::{
     Announce, Announced, Announcer, AnnouncerConfig, Answer, Downloading, List, OnItsWay, Published,
 };
-use aptpeer::digest::{InfoHash, Sha256};
+use aptpeer::digest::Sha256;
 use aptpeer::pieces::{Geometry, PIECE_LENGTH};
 use aptpeer::store::{Origin, Store, StoreConfig};
 use aptpeer::swarm::announce::Plan;
@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// A DHT that remembers what it was told.
 struct Network {
-    told: watch::Sender<Vec<(InfoHash, u16)>>,
+    told: watch::Sender<Vec<(Sha256, u16)>>,
     lists: watch::Sender<Vec<List>>,
     /// Whether it never answers.
     deaf: AtomicBool,
@@ -45,20 +45,19 @@ impl Network {
     }
 
     fn count(&self, id: Sha256) -> usize {
-        self.told.borrow().iter().filter(|(object, _)| *object == id.into()).count()
+        self.told.borrow().iter().filter(|(object, _)| *object == id).count()
     }
 
     /// Waits until object `id` was announced so many times.
     async fn wait_for(&self, id: Sha256, count: usize) {
-        let enough = |told: &Vec<(InfoHash, u16)>| {
-            told.iter().filter(|(object, _)| *object == id.into()).count() >= count
-        };
+        let enough =
+            |told: &Vec<(Sha256, u16)>| told.iter().filter(|(object, _)| *object == id).count() >= count;
         tokio::time::timeout(LIMIT, self.told.subscribe().wait_for(enough)).await.unwrap().unwrap();
     }
 }
 
 impl Announce for Network {
-    fn announce(&self, object: InfoHash, port: u16) -> Answer<'_, Announced> {
+    fn announce(&self, object: Sha256, port: u16) -> Answer<'_, Announced> {
         Box::pin(async move {
             self.told.send_modify(|told| told.push((object, port)));
             if self.deaf.load(Ordering::Relaxed) {

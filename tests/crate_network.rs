@@ -88,6 +88,7 @@ fn node(bootstrap: Vec<String>) -> (Dht, SocketAddr) {
             background_rate: 10_000,
             limits: Limits::daemon(),
             publishers: Vec::new(),
+            swarm: aptpeer::wire::Swarm::PUBLIC,
             metrics: Metrics::new(Instant::now()),
         })
         .unwrap();

@@ -20,10 +20,10 @@ use aptpeer::store::{Origin, Store, StoreConfig};
 use aptpeer::swarm::PeerFault;
 use aptpeer::swarm::neighbourhood::{MAX_NEIGHBOURS, MAX_SET_BYTES};
 use aptpeer::wire::{
-    CHUNK_STATES, HAVE_PREFIX, HAVE_SET_HEAD, HEAD_STATES, HaveSet, LIST_SEQUENCE, ListHead, ListItems,
-    MAX_CHUNKS, MAX_HAVE_OBJECTS, MAX_NEIGHBOURS_BYTES, MAX_NEIGHBOURS_TOLD, MAX_PIECE_LIST_BYTES,
-    MAX_STATES, MAX_WAIT_SECONDS, PROTOCOL_VERSION, PeerTarget, PieceListMessage, archive_name, chunk_states,
-    list_seed, listed_states, neighbours_from_json, neighbours_to_json,
+    Answered, Asked, CHUNK_STATES, HAVE_PREFIX, HAVE_SET_HEAD, HEAD_STATES, HaveSet, LIST_SEQUENCE, ListHead,
+    ListItems, MAX_CHUNKS, MAX_HAVE_OBJECTS, MAX_NEIGHBOURS_BYTES, MAX_NEIGHBOURS_TOLD, MAX_PIECE_LIST_BYTES,
+    MAX_SKEW, MAX_STATES, MAX_WAIT_SECONDS, PROTOCOL_VERSION, PeerTarget, PieceListMessage, Proof, Secret,
+    Swarm, archive_name, chunk_states, list_seed, listed_states, neighbours_from_json, neighbours_to_json,
 };
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
@@ -359,8 +359,8 @@ fn archives_have_the_names_of_the_document() {
 /// Every fault there is; the match makes a new one show up here.
 fn faults() -> Vec<PeerFault> {
     use PeerFault::{
-        BadList, Long, Rubbish, ServerError, Short, Silent, Stalled, Unreachable, WrongList, WrongPiece,
-        WrongRange,
+        BadList, Long, Rubbish, ServerError, Short, Silent, Stalled, Unproven, Unreachable, WrongList,
+        WrongPiece, WrongRange,
     };
     let all = [
         Unreachable,
@@ -373,12 +373,13 @@ fn faults() -> Vec<PeerFault> {
         BadList,
         WrongPiece,
         WrongList,
+        Unproven,
         ServerError,
     ];
     for fault in all {
         match fault {
             Unreachable | Silent | Stalled | Short | Long | Rubbish | WrongRange | BadList | WrongPiece
-            | WrongList | ServerError => {}
+            | WrongList | Unproven | ServerError => {}
         }
     }
     all.to_vec()
@@ -414,6 +415,51 @@ fn the_peer_port_has_the_limits_of_the_document() {
     ];
     let documented = table(&section("## 4."), "| limit | value |");
     assert_eq!(documented.into_iter().map(|row| row[1].clone()).collect::<Vec<_>>(), ours);
+}
+
+#[test]
+fn a_private_swarm_has_the_names_and_proofs_of_the_document() {
+    let rows = table(&section("## 13."), "| private swarm | |");
+    let row = |name: &str| rows.iter().find(|row| row[0] == name).unwrap()[1].clone();
+    let secret = Secret::parse(&row("secret")).unwrap();
+    let swarm = Swarm::private(secret.clone());
+    let (states, id) = chain(&sample(LONGEST));
+    assert_eq!(swarm.tag(), row("tag"));
+    assert_eq!(hex(swarm.info_hash(&id).as_bytes()), row("info-hash"));
+    assert_eq!(hex(swarm.archive(&archive_name("Debian", "trixie")).as_bytes()), row("archive"));
+    assert_eq!(hex(&swarm.list_seed(&id)), row("seed"));
+    assert_eq!(hex(&swarm.list_salt(&id)), row("salt"));
+    let veil = swarm.veil(&id);
+    assert_eq!(veil.length(LONGEST as u64).to_string(), row("veiled length"));
+    let states: Vec<_> = states.iter().map(|state| state.to_bytes()).collect();
+    let mut veiled = states.clone();
+    veil.states(0, &mut veiled);
+    assert_eq!([hex(&veiled[0]), hex(&veiled[1])], [row("veiled state 0"), row("veiled state 1")]);
+    let items = ListItems::veiled(LONGEST as u64, &states, &veil).unwrap();
+    assert_eq!(
+        ListHead::unveil(&items.head, LONGEST as u64, &veil).unwrap(),
+        ListHead::States(states.clone())
+    );
+    assert!(ListHead::parse(&items.head, LONGEST as u64).is_err(), "a stranger cannot read it");
+
+    let nonce = std::array::from_fn(|at| u8::try_from(at).unwrap());
+    let target = format!("/hash/{id}/pieces");
+    let asked = Asked { method: "GET", target: &target, host: "192.0.2.1:9979" };
+    let proof = Proof::new(&secret, &asked, 1_800_000_000, nonce);
+    let header = format!(
+        "Aptpeer-HMAC-SHA256 time=1800000000, nonce={}, code={}",
+        hex(&nonce),
+        row("code of the request")
+    );
+    assert_eq!(proof.to_header(), header);
+    assert!(Proof::parse(&header).unwrap().holds(&secret, &asked, 1_800_000_000 + MAX_SKEW));
+    assert!(section("## 13.").contains(&format!("at most {MAX_SKEW} seconds")));
+    let document = section("## 7.");
+    let list = json_blocks(&document)[0].as_bytes();
+    let answered = Answered { asked, nonce: &nonce, status: 200, content: Some(Sha256::of(list)) };
+    assert_eq!(answered.prove(&secret), row("code of the answer 200"));
+    let answered = Answered { status: 404, content: None, ..answered };
+    assert_eq!(answered.prove(&secret), row("code of an answer 404"));
 }
 
 /// A peer port that holds the object of the document, and the runtime it lives in.

@@ -17,9 +17,9 @@ use tracing::{debug, warn};
 
 use crate::causes::Causes;
 use crate::clock;
-use crate::digest::{InfoHash, Sha256};
+use crate::digest::Sha256;
 use crate::pieces::{Geometry, State};
-use crate::store::{Offer, Store, StoreError};
+use crate::store::{Offer, Scope, Store, StoreError};
 use crate::swarm::announce::{Candidate, Last, ListOutcome, Outcome, Plan, Schedule, Start, Summary};
 use crate::wire::CHUNK_STATES;
 
@@ -46,7 +46,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The part of a DHT that the announcer needs.
 pub trait Announce: Send + Sync {
     /// Looks for the peers of `object`, and tells the nodes nearest to it that we are one, at TCP port `port`.
-    fn announce(&self, object: InfoHash, port: u16) -> Answer<'_, Announced>;
+    fn announce(&self, object: Sha256, port: u16) -> Answer<'_, Announced>;
 
     /// Publishes the piece list of an object.
     fn publish(&self, list: List) -> Answer<'_, Published>;
@@ -346,7 +346,7 @@ async fn told(changes: &mut Option<watch::Receiver<u64>>) {
 
 /// Announces one object and publishes its list where that is due; each within its time.
 async fn announce(store: Store, dht: Arc<dyn Announce>, start: Start, port: u16) -> Outcome {
-    let announced = timeout(CALL_LIMIT, dht.announce(start.id.into(), port)).await.ok();
+    let announced = timeout(CALL_LIMIT, dht.announce(start.id, port)).await.ok();
     debug!(object = %start.id, ?announced, "announced");
     let stored = announced.map_or(0, |announced| announced.stored);
     let list = if start.list && stored > 0 { publish(store, &*dht, start.id).await } else { None };
@@ -381,7 +381,7 @@ fn candidate(offer: &Offer, wall: u64) -> Candidate {
         length: offer.length,
         unused: ago(offer.used).unwrap_or_default(),
         last: offer.announced.and_then(ago).map(|ago| Last { ago, others: offer.others }),
-        announce: offer.origin.is_announced(),
+        announce: offer.origin.is_announced() && offer.scope == Scope::Public,
         whole: true,
     }
 }

@@ -28,6 +28,7 @@ use crate::peer::{PeerClient, PeerError};
 use crate::status::rounded_bytes;
 use crate::store::Store;
 use crate::swarm::{PeerKind, Prefer};
+use crate::wire::Swarm;
 
 /// How long peers are asked how long a file is that is known by its hash only.
 const LENGTH_LIMIT: Duration = Duration::from_secs(5);
@@ -90,9 +91,11 @@ async fn get(
     let place = Place::of(arguments, what)?;
     let providers = providers(arguments, settings).await?;
     let metrics = Metrics::new(clock::now());
-    let (dht, driver) = daemon::dht_client(settings, &metrics).unzip();
+    let swarm = daemon::swarm_of(settings).map_err(|error| Failure::Usage(error.to_string()))?;
+    let (dht, driver) = daemon::dht_client(settings, &swarm, &metrics).unzip();
     let memory = Arc::new(Memory::new(providers.clone()));
-    let job = Job { settings, place, providers, client: PeerClient::new(), memory, dht, metrics };
+    let client = PeerClient::of(swarm.clone());
+    let job = Job { settings, place, providers, client, swarm, memory, dht, metrics };
     let work = async {
         match what {
             What::Url(target) => {
@@ -125,6 +128,7 @@ struct Job<'a> {
     place: Place,
     providers: Vec<Provider>,
     client: PeerClient,
+    swarm: Swarm,
     /// What is known of who has it; the DHT adds to it.
     memory: Arc<Memory>,
     dht: Option<Dht>,
@@ -169,7 +173,7 @@ impl Job<'_> {
     /// lies about it wastes our time, no more.
     async fn download_by_hash(&self, id: Sha256, context: &mut Context) -> Result<(), Failure> {
         let mut known = self.providers.clone();
-        let found = self.dht.as_ref().and_then(|dht| dht.find_peers(id.into()));
+        let found = self.dht.as_ref().and_then(|dht| dht.find_peers(self.swarm.info_hash(&id)));
         if known.is_empty() && found.is_none() {
             let text = format!(
                 "no peer to ask for {id}: name one with --peer HOST:PORT or in network.peers, or switch dht.enabled on"
@@ -246,6 +250,8 @@ impl Job<'_> {
                 max_rate: self.settings.transfer.max_download_rate.bytes_per_second(),
                 prefer: Prefer::Speed,
                 allow_private_peers: self.settings.network.allow_private_peers,
+                lan_only: self.settings.privacy.lan_only,
+                share_private: self.settings.privacy.share_private_mirrors,
                 own_addresses: Vec::new(),
             },
         );

@@ -21,6 +21,7 @@ mod publish;
 mod publisher;
 mod seed;
 mod status;
+mod swarm;
 mod version;
 mod walk;
 
@@ -74,6 +75,9 @@ enum Command {
     Keygen(keygen::Arguments),
     /// Vouch for files: store their piece lists, signed, in the DHT
     Publish(publish::Arguments),
+    /// Look after a private swarm
+    #[command(subcommand)]
+    Swarm(swarm::Action),
     /// Show, check or begin a configuration
     #[command(subcommand)]
     Config(config::Action),
@@ -103,6 +107,7 @@ impl Command {
             Self::Seed(action) => seed::run(&action, context),
             Self::Keygen(arguments) => keygen::run(&arguments, context),
             Self::Publish(arguments) => publish::run(&arguments, context),
+            Self::Swarm(action) => swarm::run(&action, context),
             Self::Config(action) => config::run(&action, context),
             Self::Doctor(arguments) => doctor::run(&arguments, context),
             Self::Completions(arguments) => man::completions(&arguments, context),

@@ -4,7 +4,7 @@ use super::output::Failure;
 use crate::causes::Causes;
 use crate::clock;
 use crate::status::{rounded_bytes, rounded_time};
-use crate::store::{Entry, Origin, StoreError};
+use crate::store::{Entry, Origin, Scope, StoreError};
 use serde_json::{Value, json};
 use std::io;
 
@@ -15,6 +15,7 @@ pub(super) fn line(entry: &Entry) -> String {
         (entry.pinned, "pinned"),
         (entry.origin.is_seed(), "seed"),
         (!entry.origin.is_announced(), "silent"),
+        (entry.scope == Scope::Local, "local"),
     ];
     let special: Vec<_> = special.iter().filter(|(holds, _)| *holds).map(|(_, word)| *word).collect();
     let line =
@@ -32,7 +33,8 @@ pub(super) fn document(entry: &Entry) -> Value {
         "sha256": entry.id.to_string(),
         "size": entry.length,
         "origin": origin,
-        "announce": entry.origin.is_announced(),
+        "announce": entry.origin.is_announced() && entry.scope == Scope::Public,
+        "scope": if entry.scope == Scope::Public { "public" } else { "local" },
         "pinned": entry.pinned,
         "added": entry.added,
         "used": entry.used,

@@ -19,6 +19,7 @@ use crate::digest::Sha256;
 use crate::discovery::{Dht, list_items};
 use crate::metrics::Metrics;
 use crate::pieces::{ChainWalk, PIECE_LENGTH, State};
+use crate::wire::Swarm;
 
 /// How much of a file is in memory at once while it is hashed.
 const BLOCK: usize = 256 << 10;
@@ -43,19 +44,23 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Failure> {
     let publisher = Publisher::read(&arguments.key)?;
     let settings = context.settings()?;
+    let swarm = daemon::swarm_of(&settings).map_err(|error| Failure::Usage(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Work(format!("cannot start the runtime: {error}")))?;
     runtime.block_on(async {
-        let (dht, driver) = daemon::dht_client(&settings, &Metrics::new(clock::now())).ok_or_else(|| {
-            Failure::Work("the DHT is off: set dht.enabled = true and privacy.lan_only = false".to_owned())
-        })?;
+        let (dht, driver) =
+            daemon::dht_client(&settings, &swarm, &Metrics::new(clock::now())).ok_or_else(|| {
+                Failure::Work(
+                    "the DHT is off: set dht.enabled = true and privacy.lan_only = false".to_owned(),
+                )
+            })?;
         let shutdown = CancellationToken::new();
         let work = async {
             let done = if dht.ready(ENTER_LIMIT).await {
                 let put = async |items| store(&dht, items).await;
-                publish(arguments, &publisher, &mut context.output, put).await
+                publish(arguments, &publisher, &swarm, &mut context.output, put).await
             } else {
                 let limit = ENTER_LIMIT.as_secs();
                 Err(Failure::Work(format!(
@@ -85,6 +90,7 @@ async fn store(dht: &Dht, items: Vec<OwnedItem>) -> Result<u32, &'static str> {
 async fn publish<E: fmt::Display>(
     arguments: &Arguments,
     publisher: &Publisher,
+    swarm: &Swarm,
     output: &mut Output,
     mut put: impl AsyncFnMut(Vec<OwnedItem>) -> Result<u32, E>,
 ) -> Result<(), Failure> {
@@ -102,7 +108,8 @@ async fn publish<E: fmt::Display>(
                 continue;
             }
         };
-        let Some(items) = list_items(&file.object, file.length, &file.inner, Some(publisher.signer())) else {
+        let items = list_items(&file.object, file.length, &file.inner, Some(publisher.signer()), swarm);
+        let Some(items) = items else {
             complain(Tone::Note, format_args!("skipped {}: {}", path.display(), file.reason_for_none()));
             continue;
         };

@@ -14,7 +14,7 @@ pub(super) enum Action {
         /// Also take the files below directories
         #[arg(short, long)]
         recursive: bool,
-        /// Serve the files to peers that ask, but do not tell the swarm
+        /// Offer the files on the local network and in the private swarm only, and do not announce them
         #[arg(long)]
         no_announce: bool,
         /// Files, and with -r directories

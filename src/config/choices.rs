@@ -91,6 +91,45 @@ choice! {
     }
 }
 
+/// Whether held files are announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announcing {
+    /// Where others can reach this node, or nobody knows whether they can.
+    Reachable,
+    /// In any case.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Setting for Announcing {
+    const ALLOWED: &'static str = "true, false or \"always\"";
+
+    fn from_text(text: &str) -> Result<Self, Refused> {
+        match text.trim() {
+            "always" => Ok(Self::Always),
+            other => bool::from_text(other).map(|yes| if yes { Self::Reachable } else { Self::Never }),
+        }
+    }
+
+    fn from_toml(value: &Value) -> Result<Self, Refused> {
+        match value {
+            Value::Boolean(true) => Ok(Self::Reachable),
+            Value::Boolean(false) => Ok(Self::Never),
+            Value::String(text) if text == "always" => Ok(Self::Always),
+            other => Err(Refused(other.to_string())),
+        }
+    }
+
+    fn to_toml(&self) -> Value {
+        match self {
+            Self::Reachable => Value::Boolean(true),
+            Self::Always => Value::String("always".to_owned()),
+            Self::Never => Value::Boolean(false),
+        }
+    }
+}
+
 /// The proxy between this machine and the mirrors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamProxy {

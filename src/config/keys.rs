@@ -1,6 +1,6 @@
 //! The list of every key. A new key is one entry here; the field, the sample file and the checks follow.
 
-use super::choices::{LogFormat, LogLevel, Prefer, Signatures, UpstreamProxy};
+use super::choices::{Announcing, LogFormat, LogLevel, Prefer, Signatures, UpstreamProxy};
 use super::load::Reader;
 use super::table::{Effect, Key, effect, settings};
 use super::units::{PacketRate, Rate, Size, Span};
@@ -44,13 +44,13 @@ settings! {
         peers: Vec<HostPort> = [];
         /// Whether peers on private addresses are asked that are not named in network.peers.
         allow_private_peers: bool = false;
-        /// Asks the router for an open port (UPnP IGD, NAT-PMP, PCP).
-        port_mapping: bool = true, later off false;
+        /// Whether the router is asked to keep the port open (PCP, NAT-PMP, UPnP IGD).
+        port_mapping: bool = true;
     }
     /// A private swarm.
     swarm: Swarm {
-        /// A file with the key that all members share. Empty: the public swarm.
-        secret_file: Option<PathBuf> = "", later;
+        /// A file with the secret that all members share, as `aptpeer swarm create` writes it. Empty: the public swarm.
+        secret_file: Option<PathBuf> = "";
     }
     /// The files that are kept.
     cache: Cache {
@@ -102,9 +102,13 @@ settings! {
     /// What others may learn.
     privacy: Privacy {
         /// Whether this node tells the swarm which files it has.
-        announce: bool = true;
-        /// Whether only peers on the local network are talked to.
-        lan_only: bool = false, later;
+        /// true: where it can be reached; always: in any case; false: never, which keeps no file from being downloaded.
+        announce: Announcing = true;
+        /// Whether only the local network and network.peers are talked to: no DHT, no strangers.
+        lan_only: bool = false;
+        /// Whether files of repositories on private addresses are shared with everybody. Otherwise they stay on the local
+        /// network and in the private swarm.
+        share_private_mirrors: bool = false;
     }
     /// The page, the figures and the health check for the person in charge.
     status: Status {

@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::discovery::{Dht, Driver};
 use crate::http::{Limits, serve};
 use crate::metrics::Metrics;
+use crate::wire::Swarm;
 
 /// A DHT-only node that is set up and bound, not yet running: no cache, no proxy, no apt.
 pub struct BootstrapNode {
@@ -36,8 +37,8 @@ impl BootstrapNode {
         let status = listeners::bind(settings.status.listen, "status.listen")?;
         let sockets = listeners::udp(&settings.network.listen)?;
         let record = Record::of_bootstrap(&status, &sockets);
-        let (dht, driver) =
-            dht::open(&settings, sockets, Role::Bootstrap, &metrics)?.ok_or(DaemonError::Nowhere)?;
+        let (dht, driver) = dht::open(&settings, sockets, Role::Bootstrap, &Swarm::PUBLIC, &metrics)?
+            .ok_or(DaemonError::Nowhere)?;
         Ok(Self { claim, settings, record, status, dht, driver, metrics })
     }
 
@@ -55,8 +56,9 @@ impl BootstrapNode {
         let state = settings.state.path;
         record.write(&state).map_err(|source| DaemonError::State { path: state.clone(), source })?;
         info!(dht = ?record.dht, status = ?record.status, "listening");
-        let site = StatusSite { metrics, store: None, dht: Some(dht), announcer: None, peers: None };
         systemd::say_ready();
+        let site =
+            StatusSite { metrics, store: None, dht: Some(dht), announcer: None, reach: None, peers: None };
         let mut tasks = JoinSet::new();
         tasks.spawn(systemd::keep_watchdog(shutdown.clone()));
         tasks.spawn(serve(status, Limits::local(), site.into_site(), shutdown.clone()));

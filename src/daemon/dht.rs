@@ -7,18 +7,21 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
 use super::DaemonError;
+use super::reach::Reach;
 use crate::announcer::{
     Announce, Announced, Announcer, AnnouncerConfig, Answer, Downloading, List, OnItsWay, Published,
 };
-use crate::config::Settings;
+use crate::config::{Announcing, Settings};
 use crate::dht::{Ended, Limits};
-use crate::digest::InfoHash;
+use crate::digest::Sha256;
 use crate::discovery::{Dht, DhtConfig, Driver, Names, list_items};
 use crate::download::{Downloads, Growing};
 use crate::metrics::Metrics;
 use crate::pieces::State;
+use crate::reach::Reachable;
 use crate::store::Store;
 use crate::swarm::announce::Plan;
+use crate::wire::Swarm;
 
 /// How often a piece list is stored again: half the time after which nodes forget it (BEP 44, "expiration").
 const LIST_INTERVAL: Duration = Duration::from_secs(3600);
@@ -39,6 +42,7 @@ pub(super) fn open(
     settings: &Settings,
     sockets: Vec<UdpSocket>,
     role: Role,
+    swarm: &Swarm,
     metrics: &Metrics,
 ) -> Result<Option<(Dht, Driver)>, DaemonError> {
     if sockets.is_empty() {
@@ -53,6 +57,7 @@ pub(super) fn open(
         background_rate: settings.dht.announce_budget.per_second().get(),
         limits: if role == Role::Bootstrap { Limits::bootstrap() } else { Limits::daemon() },
         publishers: settings.dht.publishers.iter().map(|key| *key.as_bytes()).collect(),
+        swarm: swarm.clone(),
         metrics: metrics.clone(),
     };
     Dht::new(config).map(Some).map_err(DaemonError::Dht)
@@ -64,16 +69,20 @@ pub(super) fn announcer(
     store: Store,
     downloads: Downloads,
     dht: Dht,
+    swarm: Swarm,
     metrics: Metrics,
-    port: Option<u16>,
+    reach: Reach,
 ) -> Announcer {
     let plan = Plan {
         interval: settings.dht.announce_interval.get(),
         budget: f64::from(settings.dht.announce_budget.per_second().get()),
         list_interval: LIST_INTERVAL,
     };
-    let config = AnnouncerConfig { announce: settings.privacy.announce, port, plan };
-    Announcer::new(store, Arc::new(Mainline { dht, metrics }), config).and_of(Arc::new(downloads))
+    let always = settings.privacy.announce == Announcing::Always;
+    let config =
+        AnnouncerConfig { announce: settings.privacy.announce != Announcing::Never, port: reach.port, plan };
+    let mainline = Mainline { dht, swarm, metrics, reach, always };
+    Announcer::new(store, Arc::new(mainline), config).and_of(Arc::new(downloads))
 }
 
 impl Downloading for Downloads {
@@ -90,12 +99,21 @@ impl Downloading for Downloads {
 /// The DHT as the announcer sees it.
 struct Mainline {
     dht: Dht,
+    swarm: Swarm,
     metrics: Metrics,
+    reach: Reach,
+    /// Announce although nobody can come.
+    always: bool,
 }
 
 impl Announce for Mainline {
-    fn announce(&self, object: InfoHash, port: u16) -> Answer<'_, Announced> {
+    fn announce(&self, object: Sha256, port: u16) -> Answer<'_, Announced> {
         Box::pin(async move {
+            if !self.always && matches!(self.reach.verdict(), Reachable::No(_)) {
+                // Asked again within minutes, as where the network is away: a router may open the port meanwhile.
+                return Announced { stored: 0, others: 0, datagrams: 0 };
+            }
+            let (object, port) = (self.swarm.info_hash(&object), self.reach.port(port));
             let Ended { stored, peers, datagrams, .. } =
                 self.dht.announce(object, port).await.unwrap_or_default();
             self.metrics.announced(stored > 0);
@@ -106,7 +124,8 @@ impl Announce for Mainline {
     fn publish(&self, list: List) -> Answer<'_, Published> {
         Box::pin(async move {
             let states: Vec<_> = list.states.into_iter().map(State::to_bytes).collect();
-            let Some(items) = list_items(&list.id, list.geometry.length(), &states, None) else {
+            let items = list_items(&list.id, list.geometry.length(), &states, None, &self.swarm);
+            let Some(items) = items else {
                 return Published { stored: 0, datagrams: 0 };
             };
             let Ended { stored, datagrams, .. } = self.dht.store_list(items).await;

@@ -5,14 +5,13 @@ use std::net::SocketAddr;
 use super::DaemonError;
 use crate::config::Settings;
 use crate::discovery::{Lan, LanConfig, LanDriver};
-
-/// The swarm of everybody.
-const PUBLIC: &str = "public";
+use crate::wire::Swarm;
 
 /// The local network, for a node that serves peers at `listen`; `None` where it is switched off.
 pub(super) fn open(
     settings: &Settings,
     listen: &[SocketAddr],
+    swarm: &Swarm,
 ) -> Result<Option<(Lan, LanDriver)>, DaemonError> {
     if !settings.lan.enabled {
         return Ok(None);
@@ -20,6 +19,6 @@ pub(super) fn open(
     let state = settings.state.path.clone();
     let id = Lan::identity(&state).map_err(|source| DaemonError::Identity { path: state, source })?;
     let interfaces = settings.lan.interfaces.iter().map(|name| name.as_str().to_owned()).collect();
-    let config = LanConfig { id, tag: PUBLIC.to_owned(), listen: listen.to_vec(), interfaces };
+    let config = LanConfig { id, tag: swarm.tag(), listen: listen.to_vec(), interfaces };
     Ok(Some(Lan::new(config)))
 }

@@ -6,7 +6,10 @@ mod dht;
 mod lan;
 mod listeners;
 mod neighbours;
+
+mod reach;
 mod record;
+mod secret;
 mod site;
 mod systemd;
 
@@ -26,22 +29,26 @@ use self::bans::BansFile;
 pub use self::bootstrap::BootstrapNode;
 use self::dht::Role;
 use self::listeners::Listeners;
+use self::reach::Reach;
 use self::record::Claim;
 pub use self::record::Record;
+pub use self::secret::{SecretError, create_secret, swarm_of};
 use self::site::{KnownPeers, StatusSite, into_response};
 use crate::causes::Causes;
 use crate::clock;
-use crate::config::{Prefer, Settings, Signatures, UpstreamProxy};
+use crate::config::{Announcing, Prefer, Settings, Signatures, UpstreamProxy};
 use crate::discovery::{Dht, Discovery, Driver, Fixed, Lan, LanDriver, Neighbours};
 use crate::download::{Downloads, DownloadsConfig};
 use crate::http::{Limits, serve};
 use crate::index::{self, Index, Verification};
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, MirrorConfig, MirrorConfigError, Pattern, UpstreamSetting};
-use crate::peer::{PeerClient, PeerSite, PeerSiteConfig};
+use crate::peer::{External, Guard, PeerClient, PeerSite, PeerSiteConfig};
 use crate::proxy::{ProxyConfig, ProxySite};
+use crate::reach::Mapper;
 use crate::store::{Store, StoreConfig, StoreError};
 use crate::swarm;
+use crate::wire::Swarm;
 
 /// How often the daemon writes down what it only remembered, and looks at the size of the cache.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -97,6 +104,9 @@ pub enum DaemonError {
     /// The DHT.
     #[error("cannot start the DHT (dht.enabled): {0}")]
     Dht(#[source] io::Error),
+    /// The file of the private swarm's secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The mirror client.
     #[error(transparent)]
     Mirror(#[from] MirrorConfigError),
@@ -128,6 +138,7 @@ pub struct Node {
     dht: Option<(Dht, Driver)>,
     lan: Option<(Lan, LanDriver)>,
     neighbours: Arc<Neighbours>,
+    swarm: Swarm,
     metrics: Metrics,
 }
 
@@ -138,6 +149,7 @@ impl Node {
     /// What stands in the way.
     pub async fn new(settings: Settings, more: Vec<Arc<dyn Discovery>>) -> Result<Self, DaemonError> {
         raise_file_limit();
+        let swarm = swarm_of(&settings)?;
         let claim = Claim::of(&settings.state.path)?;
         let metrics = Metrics::new(clock::now());
         let store = open_store(&settings)?;
@@ -145,14 +157,14 @@ impl Node {
         let record = Record::new(&listeners);
         let sockets = std::mem::take(&mut listeners.dht);
         let role = if listeners.peers.is_empty() { Role::Client } else { Role::Daemon };
-        let dht = dht::open(&settings, sockets, role, &metrics)?;
+        let dht = dht::open(&settings, sockets, role, &swarm, &metrics)?;
         let mirror = Mirror::new(mirror_config(&settings, listeners.all()))?;
         let index = open_index(&settings, &store);
         let fixed = Arc::new(Fixed::new(settings.network.peers.iter().map(ToString::to_string).collect()));
         let own_addresses: Vec<SocketAddr> =
             listeners.peers.iter().filter_map(|peer| peer.local_addr().ok()).collect();
-        let client = PeerClient::new();
-        let lan = lan::open(&settings, &record.peers)?;
+        let client = PeerClient::of(swarm.clone());
+        let lan = lan::open(&settings, &record.peers, &swarm)?;
         let nobody = || watch::channel(Arc::from([])).1;
         let wiring = neighbours::Wiring {
             fixed: fixed.clone(),
@@ -162,6 +174,7 @@ impl Node {
             client: client.clone(),
             metrics: metrics.clone(),
             own: own_addresses.clone(),
+            swarm: swarm.clone(),
         };
         let neighbours = neighbours::open(&settings, wiring);
         let found_on_dht = dht.iter().map(|(dht, _)| Arc::new(dht.clone()) as Arc<dyn Discovery>);
@@ -178,6 +191,8 @@ impl Node {
                 Prefer::Offload => swarm::Prefer::Offload,
             },
             allow_private_peers: settings.network.allow_private_peers,
+            lan_only: settings.privacy.lan_only,
+            share_private: settings.privacy.share_private_mirrors,
             own_addresses,
         };
         let downloads =
@@ -195,6 +210,7 @@ impl Node {
             dht,
             lan,
             neighbours,
+            swarm,
             metrics,
         })
     }
@@ -222,6 +238,7 @@ impl Node {
             dht,
             lan,
             neighbours,
+            swarm,
             metrics,
         } = self;
         let state = settings.state.path.clone();
@@ -254,10 +271,36 @@ impl Node {
         let (asking, judging, stop) = (neighbours.clone(), downloads.clone(), quiet.clone());
         let banned = move || judging.bans().into_iter().map(|ban| ban.peer).collect();
         tasks.spawn(async move { asking.run(banned, stop).await });
-        let port = record.peers.first().map(SocketAddr::port);
+        let peer_config = PeerSiteConfig {
+            max_uploads: settings.transfer.max_concurrent_uploads.get() as usize,
+            max_rate: settings.transfer.max_upload_rate.bytes_per_second(),
+        };
+        let parts = Arc::new(downloads.clone());
+        let mut peer_site =
+            PeerSite::new(store.clone(), parts, metrics.clone(), &peer_config, shutdown.clone())
+                .introducing(Arc::new(neighbours::Known(neighbours.clone())))
+                .near_only(settings.privacy.lan_only);
+        if settings.privacy.announce == Announcing::Never {
+            peer_site = peer_site.reticent();
+        }
+        if swarm.is_private() {
+            peer_site = peer_site.guarded(Guard::new(swarm.clone(), external(dht.clone())));
+        }
+        let peer_site = Arc::new(peer_site);
+        let mapper = reach::mapper(&settings, &record.peers);
+        let reach = Reach {
+            site: peer_site.clone(),
+            dht: dht.clone(),
+            port: record.peers.first().map(SocketAddr::port),
+            mapped: mapper.as_ref().map(Mapper::mapped),
+        };
+        if let Some(mapper) = mapper {
+            tasks.spawn(mapper.run(quiet.clone()));
+        }
         let announcer = dht.clone().map(|dht| {
-            let (store, downloads) = (store.clone(), downloads.clone());
-            Arc::new(dht::announcer(&settings, store, downloads, dht, metrics.clone(), port))
+            let (store, downloads, metrics) = (store.clone(), downloads.clone(), metrics.clone());
+            let (swarm, reach) = (swarm.clone(), reach.clone());
+            Arc::new(dht::announcer(&settings, store, downloads, dht, swarm, metrics, reach))
         });
         if let Some(announcer) = announcer.clone() {
             let stop = quiet.clone();
@@ -265,14 +308,6 @@ impl Node {
         }
 
         let mut servers = JoinSet::new();
-        let peer_config = PeerSiteConfig {
-            max_uploads: settings.transfer.max_concurrent_uploads.get() as usize,
-            max_rate: settings.transfer.max_upload_rate.bytes_per_second(),
-        };
-        let parts = Arc::new(downloads.clone());
-        let peer_site = PeerSite::new(store.clone(), parts, metrics.clone(), &peer_config, shutdown.clone())
-            .introducing(Arc::new(neighbours::Known(neighbours.clone())));
-        let peer_site = Arc::new(if settings.privacy.announce { peer_site } else { peer_site.reticent() });
         for listener in listeners.peers {
             servers.spawn(serve(listener, Limits::public(), peer_site.clone(), shutdown.clone()));
         }
@@ -281,6 +316,7 @@ impl Node {
             store: Some(store.clone()),
             dht,
             announcer,
+            reach: Some(reach),
             peers: Some(KnownPeers { downloads: downloads.clone(), fixed: fixed.clone(), lan }),
         };
         let page = {
@@ -349,12 +385,12 @@ fn open_index(settings: &Settings, store: &Store) -> Index {
 
 /// The DHT for a command that works once; its driver is to be run beside the work. `None` where it is switched off, or
 /// has no socket.
-pub fn dht_client(settings: &Settings, metrics: &Metrics) -> Option<(Dht, Driver)> {
+pub fn dht_client(settings: &Settings, swarm: &Swarm, metrics: &Metrics) -> Option<(Dht, Driver)> {
     if !listeners::takes_part(settings) {
         return None;
     }
-    let opened =
-        listeners::unannounced().and_then(|sockets| dht::open(settings, sockets, Role::Client, metrics));
+    let opened = listeners::unannounced()
+        .and_then(|sockets| dht::open(settings, sockets, Role::Client, swarm, metrics));
     opened.unwrap_or_else(|error| {
         warn!(%error, "going on without the DHT");
         None
@@ -389,6 +425,11 @@ pub fn mirror_config(settings: &Settings, own: Vec<SocketAddr>) -> MirrorConfig 
         ca_file: mirrors.ca_file.clone(),
         ..MirrorConfig::default()
     }
+}
+
+/// By which address others see us, as nodes of the DHT tell.
+fn external(dht: Option<Dht>) -> External {
+    Arc::new(move || dht.iter().filter_map(|dht| dht.status().external).collect())
 }
 
 /// Clears away what a crash left behind, beside the work.

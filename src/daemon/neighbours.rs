@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::Settings;
-use crate::digest::InfoHash;
+use crate::config::{Announcing, Settings};
 use crate::discovery::{Archive, Ask, Dht, Fixed, LanPeer, Neighbours, NeighboursConfig, Reply};
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::peer::{Acquaintances, PeerClient, PeerError};
 use crate::swarm::PeerFault;
 use crate::swarm::neighbourhood::{Refusal, Told};
+use crate::wire::Swarm;
 
 /// What the neighbours of a daemon are wired to.
 pub(super) struct Wiring {
@@ -26,13 +26,14 @@ pub(super) struct Wiring {
     pub(super) metrics: Metrics,
     /// Where we serve peers ourselves.
     pub(super) own: Vec<SocketAddr>,
+    pub(super) swarm: Swarm,
 }
 
 /// The neighbours; their task is [`Neighbours::run`].
 pub(super) fn open(settings: &Settings, wiring: Wiring) -> Arc<Neighbours> {
-    let Wiring { fixed, lan, dht, index, client, metrics, own } = wiring;
+    let Wiring { fixed, lan, dht, index, client, metrics, own, swarm } = wiring;
     let allow_local = settings.network.allow_private_peers;
-    let port = own.first().map(SocketAddr::port).filter(|_| settings.privacy.announce);
+    let port = own.first().map(SocketAddr::port).filter(|_| settings.privacy.announce != Announcing::Never);
     let config = NeighboursConfig {
         // Every `RandomState` has keys of its own: enough to do things at another time than others.
         seed: RandomState::new().build_hasher().finish(),
@@ -46,7 +47,7 @@ pub(super) fn open(settings: &Settings, wiring: Wiring) -> Arc<Neighbours> {
         metrics,
         archives: Box::new(move || {
             let names = index.archives(allow_local).into_iter();
-            names.map(|name| Archive { name, info_hash: InfoHash::from(name) }).collect()
+            names.map(|name| Archive { name, info_hash: swarm.archive(&name) }).collect()
         }),
     };
     Arc::new(Neighbours::new(config, Arc::new(Asking(client))))

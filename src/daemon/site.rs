@@ -8,6 +8,7 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tracing::warn;
 
+use super::reach::Reach;
 use crate::announcer::Announcer;
 use crate::clock;
 use crate::discovery::{Dht, Fixed, Lan, LanPeer};
@@ -26,6 +27,8 @@ pub(super) struct StatusSite {
     pub(super) store: Option<Store>,
     pub(super) dht: Option<Dht>,
     pub(super) announcer: Option<Arc<Announcer>>,
+    /// `None` for a node that serves no peers.
+    pub(super) reach: Option<Reach>,
     /// `None` for a node that asks nobody for anything.
     pub(super) peers: Option<KnownPeers>,
 }
@@ -71,6 +74,7 @@ impl StatusSite {
             health: &Health::Well,
             dht: dht.as_deref(),
             announcing: self.announcer.as_ref().map(|announcer| announcer.summary()),
+            reachable: self.reach.as_ref().map(Reach::verdict),
             peers: peers.as_deref().unwrap_or_default(),
         };
         status::respond(path, &view)

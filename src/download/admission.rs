@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::dht::is_dialable;
 use crate::discovery::Provider;
 use crate::mirror::is_public;
+use crate::peer::is_near;
 use crate::swarm::{Group, PeerKind};
 
 /// Strangers of one network in one download at a time: a few, for one of them may be down; more are one host's word anyway.
@@ -28,6 +29,8 @@ pub(super) struct Borders {
     pub(super) own: Vec<SocketAddr>,
     /// Strangers may be at addresses that the internet does not reach.
     pub(super) allow_private: bool,
+    /// Strangers may be on the local network and nowhere else.
+    pub(super) lan_only: bool,
 }
 
 /// The peers that one download knows.
@@ -44,9 +47,9 @@ pub(super) struct Admission {
 impl Borders {
     fn permit(&self, provider: &Provider) -> bool {
         let address = provider.address;
+        let ip = address.ip().to_canonical();
         let reachable = provider.kind == PeerKind::Neighbour
-            || self.allow_private
-            || is_public(address.ip().to_canonical());
+            || if self.lan_only { is_near(ip) } else { self.allow_private || is_public(ip) };
         is_dialable(address) && reachable && !self.is_own(address)
     }
 
@@ -176,7 +179,7 @@ mod tests {
     #[test]
     fn nobody_sends_us_to_our_own_network_to_ourselves_or_nowhere() {
         let own = vec!["0.0.0.0:9979".parse().unwrap(), "203.0.112.7:9979".parse().unwrap()];
-        let mut borders = Borders { own, allow_private: false };
+        let mut borders = Borders { own, ..Borders::default() };
         let mut admission = Admission::default();
         let mut refused = |addresses: &[&str], borders: &Borders| {
             let admitted = addresses.iter().find(|address| admission.admit(&stranger(address), borders));

@@ -40,7 +40,7 @@ use crate::metrics::{Metrics, Source};
 use crate::mirror::{Mirror, Target};
 use crate::peer::PeerClient;
 use crate::pieces::{Geometry, TooLong};
-use crate::store::{Object, Store, StoreError};
+use crate::store::{Object, Scope, Store, StoreError};
 use crate::swarm::{Ban, NodeId, PeerFault, Prefer, Reputation, Scoreboard, Standing};
 use crate::wire::Intent;
 
@@ -146,6 +146,10 @@ pub struct DownloadsConfig {
     pub prefer: Prefer,
     /// Strangers may be at addresses that the internet does not reach (`network.allow_private_peers`).
     pub allow_private_peers: bool,
+    /// Only peers on the local network are asked, and those that the user has named (`privacy.lan_only`).
+    pub lan_only: bool,
+    /// Files of repositories on private addresses are for everybody (`privacy.share_private_mirrors`).
+    pub share_private: bool,
     /// Where we serve peers ourselves, and as whom others see us: not to be asked.
     pub own_addresses: Vec<SocketAddr>,
 }
@@ -174,6 +178,7 @@ struct Context {
     /// What we are on the local network; `None` where nobody there is to wait for us: our own limit would slow them down.
     node: Option<NodeId>,
     borders: Borders,
+    share_private: bool,
     look_ups: Arc<LookUps>,
     /// Counts the objects of several pieces of which something can be given away.
     growing: watch::Sender<u64>,
@@ -212,7 +217,12 @@ impl Downloads {
             prefer: config.prefer,
             // Every `RandomState` has keys of its own: random enough for a choice among equals.
             seed: RandomState::new().build_hasher().finish(),
-            borders: Borders { own: config.own_addresses, allow_private: config.allow_private_peers },
+            borders: Borders {
+                own: config.own_addresses,
+                allow_private: config.allow_private_peers,
+                lan_only: config.lan_only,
+            },
+            share_private: config.share_private,
             look_ups: Arc::new(LookUps::new()),
             growing: watch::Sender::default(),
             convictions: watch::Sender::default(),
@@ -235,6 +245,7 @@ impl Downloads {
     pub fn open(&self, want: Want) -> Result<Download, DownloadError> {
         let geometry = Geometry::new(want.length)?;
         if let Some(object) = self.held(&want.id, want.length) {
+            self.context.note_wanted(&want);
             return Ok(Download::held(object));
         }
         let mut flights = lock(&self.flights);
@@ -370,6 +381,25 @@ impl Context {
     /// Whether the mirror may wait a moment for a stranger that never delivered anything to us.
     fn take_trial(&self, now: Instant) -> bool {
         lock(&self.trials).take(now)
+    }
+
+    /// Whether what is wanted is not for everybody, as far as that is known.
+    fn is_local(&self, want: &Want) -> Option<bool> {
+        match &want.mirror {
+            Some(target) if !self.share_private => self.mirror.is_private(target),
+            _ => Some(false),
+        }
+    }
+
+    /// What is held of a private repository and now wanted of a public one is public.
+    fn note_wanted(&self, want: &Want) {
+        let public = want.mirror.is_some() && self.is_local(want) == Some(false);
+        if public
+            && let Ok(Some(Scope::Local)) = self.store.scope(&want.id)
+            && let Err(error) = self.store.make_public(&want.id)
+        {
+            tracing::warn!(object = %want.id, %error, "that an object is public could not be written down");
+        }
     }
 
     fn standing(&self, peer: &Provider, now: Instant) -> Option<Standing> {

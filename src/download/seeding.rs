@@ -93,7 +93,8 @@ impl Downloads {
         let growing = flights.iter().filter_map(|(id, shared)| {
             let geometry = shared.window.canvas.get()?.geometry();
             let since = *shared.window.since.get()?;
-            let some = geometry.pieces() > 1 && shared.window.held.borrow().have.count() > 0;
+            let shown = geometry.pieces() > 1 && !shared.is_local();
+            let some = shown && shared.window.held.borrow().have.count() > 0;
             some.then(|| Growing { id: *id, length: geometry.length(), since })
         });
         growing.collect()
@@ -111,6 +112,7 @@ impl Parts for Downloads {
         let canvas = shared.window.canvas.get()?.clone();
         let geometry = canvas.geometry();
         let bytes = Arc::new(move |range| canvas.is_sound(&range).then(|| canvas.bytes(range)));
-        Some(Part::new(*id, geometry, shared.window.held.subscribe(), bytes))
+        let part = Part::new(*id, geometry, shared.window.held.subscribe(), bytes);
+        Some(part.within(shared.is_local()))
     }
 }

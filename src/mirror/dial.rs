@@ -1,11 +1,12 @@
 //! Makes connections: resolves, checks every address against the policy, tries them side by side, goes through the
 //! user's proxy and speaks TLS where that is asked for.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, Error as TlsError};
 
 use super::error::MirrorError;
-use super::policy::{Policy, Refusal};
+use super::policy::{Policy, Refusal, is_private_name, is_public};
 use super::target::{Host, Scheme, Target};
 use super::upstream::{Proxy, Upstream};
 
@@ -69,7 +70,12 @@ pub(super) struct DialPlan {
     pub(super) tls: Arc<ClientConfig>,
     /// The limit of one connection: name, handshakes and all.
     pub(super) limit: Duration,
+    /// Which hosts were found at addresses that not everybody reaches, and which were not.
+    pub(super) private: Mutex<HashMap<Host, bool>>,
 }
+
+/// The most hosts of which it is remembered where they are: more than anybody's sources name.
+const MAX_HOSTS: usize = 1024;
 
 impl tower_service::Service<Uri> for Dial {
     type Response = Link;
@@ -128,7 +134,7 @@ impl DialPlan {
     async fn connect_direct(&self, target: &Target) -> Result<Bare, DialError> {
         let mut refusal = None;
         let policy = self.policy();
-        let found = resolve(&target.host, target.port).await?;
+        let found = self.resolve(target).await?;
         let permitted: Vec<_> = found
             .into_iter()
             .filter(|address| match policy.permit_address(&target.host, *address) {
@@ -145,6 +151,39 @@ impl DialPlan {
         }
         let stream = race(permitted).await.map_err(|e| DialError::unreachable(&target.host, &e))?;
         Ok(Box::new(stream))
+    }
+
+    async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, DialError> {
+        let found = resolve(&target.host, target.port).await?;
+        let private = found.iter().any(|address| !is_public(address.ip().to_canonical()));
+        let mut hosts = self.private.lock().unwrap_or_else(PoisonError::into_inner);
+        if hosts.len() < MAX_HOSTS || hosts.contains_key(&target.host) {
+            hosts.insert(target.host.clone(), private);
+        }
+        drop(hosts);
+        Ok(found)
+    }
+
+    /// Whether a mirror is where not everybody reaches it, as far as that is known.
+    pub(super) fn is_private(&self, target: &Target) -> Option<bool> {
+        match &target.host {
+            Host::Address(ip) => Some(!is_public(ip.to_canonical())),
+            // The proxy resolves the name, and nobody here.
+            Host::Name(name) if self.upstream.route(target).is_some() => Some(is_private_name(name)),
+            Host::Name(name) if is_private_name(name) => Some(true),
+            Host::Name(_) => {
+                self.private.lock().unwrap_or_else(PoisonError::into_inner).get(&target.host).copied()
+            }
+        }
+    }
+
+    /// The same, found out now where it is not known. A name that leads nowhere is judged as a name.
+    pub(super) async fn find_private(&self, target: &Target) -> bool {
+        if self.is_private(target).is_none() {
+            // What was found is remembered; of a failure the dialling tells.
+            let _ = tokio::time::timeout(self.limit, self.resolve(target)).await;
+        }
+        self.is_private(target).unwrap_or(false)
     }
 
     /// The user named the proxy: it may be anywhere.

@@ -151,6 +151,7 @@ impl Mirror {
             upstream,
             tls,
             limit: config.patience.connect,
+            private: std::sync::Mutex::default(),
         });
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -174,6 +175,17 @@ impl Mirror {
         let target = Target::parse(&url).map_err(|error| MirrorError::unusable(&host, error.to_string()))?;
         self.0.plan.policy().permit_host(&target.host)?;
         self.0.plan.connect_blind(&target).await.map_err(|error| error.to_mirror_error())
+    }
+
+    /// Whether the mirror of `target` is where not everybody reaches it: at a private or loopback address, or under a name
+    /// of a local network. `None` where nobody has looked yet.
+    pub fn is_private(&self, target: &Target) -> Option<bool> {
+        self.0.plan.is_private(target)
+    }
+
+    /// The same; looks where nobody has yet, which may take as long as a connection.
+    pub async fn find_private(&self, target: &Target) -> bool {
+        self.0.plan.find_private(target).await
     }
 
     pub(super) fn patience(&self) -> Patience {

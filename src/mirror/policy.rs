@@ -121,6 +121,18 @@ impl Policy {
     }
 }
 
+/// What the names of hosts end in that the internet does not know: RFC 6761, RFC 6762, RFC 8375, and what networks of
+/// companies and homes use (ICANN SAC 113 has kept `internal` for them).
+const PRIVATE_ENDS: &[&str] =
+    &["localhost", "local", "internal", "intranet", "lan", "home", "corp", "private", "home.arpa", "test"];
+
+/// Whether a name looks as if only a local network knew it, where its addresses cannot be seen.
+pub(super) fn is_private_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    let ends = |end: &str| name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    !name.contains('.') || PRIVATE_ENDS.iter().copied().any(ends)
+}
+
 /// Whether an address is one that anybody on the internet may reach (IANA special-purpose registries, RFC 6890).
 pub fn is_public(ip: IpAddr) -> bool {
     match ip {
@@ -166,6 +178,16 @@ mod tests {
 
     fn at(text: &str) -> SocketAddr {
         SocketAddr::new(text.parse().unwrap(), 80)
+    }
+
+    #[test]
+    fn names_of_local_networks_are_told_by_their_ends() {
+        for private in ["mirror", "localhost", "mirror.local", "deb.corp.", "a.b.internal", "x.home.arpa"] {
+            assert!(is_private_name(private), "{private}");
+        }
+        for public in ["deb.example.org", "local.example.org", "mylan.example", "notlocal.net"] {
+            assert!(!is_private_name(public), "{public}");
+        }
     }
 
     #[test]

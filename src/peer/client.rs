@@ -14,11 +14,12 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use super::question::Question;
 use crate::causes::Causes;
 use crate::digest::Sha256;
 use crate::pieces::{Geometry, PieceList, PieceSet, State};
 use crate::swarm::PeerFault;
-use crate::wire::{self, Intent, MAX_PIECE_LIST_BYTES, PieceListMessage};
+use crate::wire::{self, Intent, MAX_PIECE_LIST_BYTES, PieceListMessage, Swarm};
 
 /// How long a connection to a peer may take. The download does not wait for it: other sources are asked meanwhile.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -39,9 +40,13 @@ const USER_AGENT: &str = concat!("aptpeer/", env!("CARGO_PKG_VERSION"));
 const IDLE_PER_PEER: usize = 4;
 
 /// Talks to peers over pooled HTTP/1.1 connections. Never through a proxy, never after a redirect: a peer is an address.
+///
+/// In a private swarm every request proves that we are a member, and an answer that does not prove the same of the peer is
+/// as good as none.
 #[derive(Debug, Clone)]
 pub struct PeerClient {
     http: Client<HttpConnector, Empty<Bytes>>,
+    swarm: Swarm,
 }
 
 /// Why a peer gave nothing.
@@ -109,8 +114,13 @@ impl Default for PeerClient {
 }
 
 impl PeerClient {
-    /// A client with an empty pool.
+    /// A client of the public swarm, with an empty pool.
     pub fn new() -> Self {
+        Self::of(Swarm::PUBLIC)
+    }
+
+    /// A client of `swarm`, with an empty pool.
+    pub fn of(swarm: Swarm) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT));
         connector.set_nodelay(true);
@@ -120,7 +130,25 @@ impl PeerClient {
             .pool_max_idle_per_host(IDLE_PER_PEER)
             .http1_max_buf_size(READ_BUFFER)
             .build(connector);
-        Self { http }
+        Self { http, swarm }
+    }
+
+    /// Whether whoever answers it has proved to be a member of a private swarm.
+    pub const fn is_private(&self) -> bool {
+        self.swarm.is_private()
+    }
+
+    /// Asks for anything but a document.
+    async fn ask(
+        &self,
+        method: Method,
+        peer: SocketAddr,
+        path: &str,
+        fields: &[(HeaderName, HeaderValue)],
+    ) -> Result<Response<Incoming>, PeerError> {
+        let (response, question) = self.send(method, peer, path, fields).await?;
+        check(question.as_ref(), &response, None)?;
+        Ok(response)
     }
 
     pub(super) async fn send(
@@ -129,15 +157,17 @@ impl PeerClient {
         peer: SocketAddr,
         path: &str,
         fields: &[(HeaderName, HeaderValue)],
-    ) -> Result<Response<Incoming>, PeerError> {
+    ) -> Result<(Response<Incoming>, Option<Question>), PeerError> {
         let uri = format!("http://{peer}{path}");
+        let (question, proof) = Question::new(&self.swarm, &method, peer, path).unzip();
         let mut request = Request::builder().method(method).uri(uri).header(header::USER_AGENT, USER_AGENT);
-        for (name, value) in fields {
+        for (name, value) in fields.iter().chain(proof.iter().flatten()) {
             request = request.header(name, value);
         }
         let request = request.body(Empty::new());
         let request = request.map_err(|error| PeerError::new(PeerFault::Unreachable, error.to_string()))?;
-        self.http.request(request).await.map_err(|error| classify(&error))
+        let response = self.http.request(request).await.map_err(|error| classify(&error))?;
+        Ok((response, question))
     }
 
     /// Asks how long an object is, by a HEAD request. It is the peer's word; the digest covers it.
@@ -145,7 +175,7 @@ impl PeerClient {
     /// # Errors
     /// [`PeerError::NotHeld`] where the peer says so, else a fault.
     pub async fn length(&self, peer: SocketAddr, id: Sha256) -> Result<u64, PeerError> {
-        let response = self.send(Method::HEAD, peer, &wire::hash_path(&id), &[]).await?;
+        let response = self.ask(Method::HEAD, peer, &wire::hash_path(&id), &[]).await?;
         match (response.status(), response.headers().get(header::CONTENT_LENGTH)) {
             (StatusCode::OK, Some(value)) => {
                 let length = value.to_str().ok().and_then(|text| text.parse().ok());
@@ -170,7 +200,10 @@ impl PeerClient {
         news: Option<News>,
     ) -> Result<ListAnswer, PeerError> {
         let fields = news.map(News::into_fields).unwrap_or_default();
-        let mut response = self.send(Method::GET, peer, &wire::pieces_path(&id), &fields).await?;
+        let (mut response, question) = self.send(Method::GET, peer, &wire::pieces_path(&id), &fields).await?;
+        if response.status() != StatusCode::OK {
+            check(question.as_ref(), &response, None)?;
+        }
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_MODIFIED => return Ok(ListAnswer::NoNews),
@@ -188,6 +221,7 @@ impl PeerClient {
             }
             json.extend_from_slice(&bytes);
         }
+        check_document(question.as_ref(), &response, &json)?;
         let bad = |detail: String| PeerError::new(PeerFault::BadList, detail);
         let message = PieceListMessage::from_json(&json).map_err(|problem| bad(problem.to_string()))?;
         if message.length != geometry.length() {
@@ -217,7 +251,7 @@ impl PeerClient {
         let whole = range == (0..length);
         let part = (!whole).then(|| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         let part = part.and_then(|part| Some((header::RANGE, HeaderValue::try_from(part).ok()?)));
-        let response = self.send(Method::GET, peer, &wire::hash_path(&id), part.as_slice()).await?;
+        let response = self.ask(Method::GET, peer, &wire::hash_path(&id), part.as_slice()).await?;
         let promised = response.body().size_hint().exact();
         let wanted = range.end - range.start;
         match response.status() {
@@ -294,6 +328,31 @@ impl PeerBody {
         self.left -= bytes.len() as u64;
         Ok(Some(bytes))
     }
+}
+
+/// Whether a member has answered, where only members count. Who has no room for us has no time for a proof either, and says
+/// nothing that could be believed.
+pub(super) fn check<B>(
+    question: Option<&Question>,
+    response: &Response<B>,
+    content: Option<Sha256>,
+) -> Result<(), PeerError> {
+    let Some(question) = question else { return Ok(()) };
+    match question.check(response, content) {
+        Err(_) if response.status() == StatusCode::SERVICE_UNAVAILABLE => Err(PeerError::Busy),
+        Err(detail) => Err(PeerError::new(PeerFault::Unproven, detail)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// The same for a document: its content is proven with it.
+pub(super) fn check_document<B>(
+    question: Option<&Question>,
+    response: &Response<B>,
+    content: &[u8],
+) -> Result<(), PeerError> {
+    let content = question.is_some().then(|| Sha256::of(content));
+    check(question, response, content)
 }
 
 fn expect(got: Option<u64>, expected: u64, what: &str) -> Result<(), PeerError> {

@@ -14,12 +14,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Mutex;
 use tracing::warn;
 
+use super::guard::Document;
 use super::server::{PeerSite, json, no_slot, not_held, set};
 use crate::clock;
 use crate::dht::is_local;
 use crate::digest::Sha256;
 use crate::http::{Body, Outcome, Representation, precondition};
-use crate::store::{Offer, Store, StoreError};
+use crate::store::{Offer, Scope, Store, StoreError};
 use crate::wire::{HaveSet, neighbours_to_json};
 
 /// How long a have-set is kept although the store has changed: however many ask, it is made once in this time.
@@ -95,7 +96,7 @@ impl HaveBook {
 
 /// The objects that everybody may know to be here, those used last first.
 fn told(mut offers: Vec<Offer>) -> Vec<Sha256> {
-    offers.retain(|offer| offer.origin.is_announced());
+    offers.retain(|offer| offer.origin.is_announced() && offer.scope == Scope::Public);
     offers.sort_unstable_by_key(|offer| Reverse(offer.used));
     offers.into_iter().map(|offer| offer.id).collect()
 }
@@ -127,7 +128,9 @@ impl PeerSite {
             // As large as a package: it takes its place among them, and its part of the limit.
             let Some(slot) = self.take_slot(from) else { return no_slot() };
             let bytes = stream::iter([Ok::<_, Infallible>(made.bytes.clone())]);
-            Response::new(slot.uncounted_body(self.throttle.stream(bytes), length))
+            let mut response = Response::new(slot.uncounted_body(self.throttle.stream(bytes), length));
+            response.extensions_mut().insert(Document(made.bytes.clone()));
+            response
         };
         let headers = response.headers_mut();
         headers.insert(header::ETAG, made.etag.clone());

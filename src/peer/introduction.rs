@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 
-use super::client::{MAX_TAG, PeerClient, PeerError, next_bytes};
+use super::client::{MAX_TAG, PeerClient, PeerError, check, check_document, next_bytes};
 use crate::swarm::PeerFault;
 use crate::swarm::neighbourhood::Told;
 use crate::wire::{
@@ -25,7 +25,10 @@ impl PeerClient {
     pub async fn have(&self, peer: SocketAddr, known: Option<String>) -> Result<Told, PeerError> {
         let known = known.and_then(|tag| HeaderValue::try_from(tag).ok());
         let known = known.map(|tag| (header::IF_NONE_MATCH, tag));
-        let mut response = self.send(Method::GET, peer, HAVE_PATH, known.as_slice()).await?;
+        let (mut response, question) = self.send(Method::GET, peer, HAVE_PATH, known.as_slice()).await?;
+        if response.status() != StatusCode::OK {
+            check(question.as_ref(), &response, None)?;
+        }
         let age = age(response.headers());
         match response.status() {
             StatusCode::OK => {}
@@ -47,6 +50,7 @@ impl PeerClient {
                 return Err(PeerError::new(PeerFault::Long, "more than the have-set's count says"));
             }
         }
+        check_document(question.as_ref(), &response, &bytes)?;
         let set = HaveSet::parse(&bytes).map_err(bad)?;
         Ok(Told::Set { set, tag, age })
     }
@@ -56,7 +60,10 @@ impl PeerClient {
     /// # Errors
     /// As [`PeerClient::have`].
     pub async fn neighbours(&self, peer: SocketAddr) -> Result<Vec<SocketAddr>, PeerError> {
-        let mut response = self.send(Method::GET, peer, NEIGHBOURS_PATH, &[]).await?;
+        let (mut response, question) = self.send(Method::GET, peer, NEIGHBOURS_PATH, &[]).await?;
+        if response.status() != StatusCode::OK {
+            check(question.as_ref(), &response, None)?;
+        }
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(Vec::new()),
@@ -69,6 +76,7 @@ impl PeerClient {
                 return Err(PeerError::new(PeerFault::BadList, "a list of neighbours beyond all bounds"));
             }
         }
+        check_document(question.as_ref(), &response, &json)?;
         neighbours_from_json(&json)
             .ok_or_else(|| PeerError::new(PeerFault::BadList, "not a list of neighbours"))
     }

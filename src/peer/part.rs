@@ -60,6 +60,7 @@ pub struct Part {
     geometry: Geometry,
     held: watch::Receiver<Arc<Held>>,
     bytes: Reading,
+    local: bool,
 }
 
 /// A piece that was being sent has been taken back.
@@ -70,7 +71,17 @@ pub(super) struct Withdrawn;
 impl Part {
     /// The object `id`; `held` changes as more of it comes, `bytes` gives what is held.
     pub fn new(id: Sha256, geometry: Geometry, held: watch::Receiver<Arc<Held>>, bytes: Reading) -> Self {
-        Self { id, geometry, held, bytes }
+        Self { id, geometry, held, bytes, local: false }
+    }
+
+    /// The same; where `local`, it is for the local network and members of our private swarm alone.
+    #[must_use]
+    pub fn within(self, local: bool) -> Self {
+        Self { local, ..self }
+    }
+
+    pub(super) const fn is_local(&self) -> bool {
+        self.local
     }
 
     pub(super) const fn id(&self) -> Sha256 {

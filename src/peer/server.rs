@@ -15,17 +15,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::directory::{Acquaintances, HaveBook, NoAcquaintances};
+use super::guard::{Document, Guard};
+use super::near::is_near;
 use super::part::{Part, Parts};
 use super::turns::{Turn, Turns};
 use super::visitor::visitor;
 use crate::clock;
+use crate::dht::is_local;
 use crate::digest::Sha256;
 use crate::http::{
     Body, BoxError, Conn, Hangup, Outcome, Representation, Site, Throttle, origin, precondition, text,
 };
 use crate::metrics::{InProgress, Metrics, VerificationFailure};
 use crate::pieces::PieceSet;
-use crate::store::{Object, Store, StoreError};
+use crate::store::{Object, Scope, Store, StoreError};
 use crate::swarm::Slots;
 use crate::wire::{MAX_PIECE_LIST_BYTES, PROTOCOL_VERSION, PeerTarget, PieceListMessage};
 
@@ -43,6 +46,9 @@ pub struct PeerSite {
     store: Store,
     parts: Arc<dyn Parts>,
     metrics: Metrics,
+    guard: Option<Guard>,
+    lan_only: bool,
+    visited: AtomicBool,
     uploads: Arc<Mutex<Slots<IpAddr>>>,
     /// Of these uploads, those of objects that are on their way.
     pub(super) turns: Arc<Turns>,
@@ -77,6 +83,9 @@ impl PeerSite {
             store,
             parts,
             metrics,
+            guard: None,
+            lan_only: false,
+            visited: AtomicBool::new(false),
             uploads,
             turns: Arc::default(),
             throttle,
@@ -87,14 +96,33 @@ impl PeerSite {
         }
     }
 
+    /// The same for members of a private swarm only.
+    #[must_use]
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self { guard: Some(guard), ..self }
+    }
+
+    /// The same; where `lan_only`, for the local network only.
+    #[must_use]
+    pub fn near_only(self, lan_only: bool) -> Self {
+        Self { lan_only, ..self }
+    }
+
     /// The same, which tells of these peers to those who ask.
+    #[must_use]
     pub fn introducing(self, acquaintances: Arc<dyn Acquaintances>) -> Self {
         Self { acquaintances, ..self }
     }
 
     /// The same, which tells only askers at private addresses what it holds (`privacy.announce = false`).
+    #[must_use]
     pub fn reticent(self) -> Self {
         Self { tells_strangers: false, ..self }
+    }
+
+    /// Whether anybody has asked something from an address that the internet knows: then others can reach us.
+    pub fn was_visited(&self) -> bool {
+        self.visited.load(Ordering::Relaxed)
     }
 
     /// Bodies that are being sent now.
@@ -102,7 +130,24 @@ impl PeerSite {
         lock(&self.uploads).taken()
     }
 
-    async fn respond(&self, request: &Request<Incoming>, from: IpAddr) -> Response<Body> {
+    /// Answers a member, or anybody where there is no guard. Everybody else gets one and the same answer, whatever he
+    /// asked for, and without a look at what is here.
+    async fn receive(&self, request: &Request<Incoming>, conn: &Conn<AtomicBool>) -> Response<Body> {
+        let from = conn.remote.ip();
+        if !is_local(from) {
+            self.visited.store(true, Ordering::Relaxed);
+        }
+        if self.lan_only && !is_near(from) {
+            return not_held();
+        }
+        let Some(guard) = &self.guard else { return self.respond(request, from, false).await };
+        let Some(admitted) = guard.admit(request, conn.local.ip()) else { return not_held() };
+        let mut response = self.respond(request, from, true).await;
+        guard.prove(&mut response, &admitted);
+        response
+    }
+
+    async fn respond(&self, request: &Request<Incoming>, from: IpAddr, member: bool) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this port knows GET and HEAD");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -111,7 +156,7 @@ impl PeerSite {
         let head = *request.method() == Method::HEAD;
         match PeerTarget::parse(request.uri().path()) {
             Some(PeerTarget::Root) => json(root_document(), head),
-            Some(PeerTarget::Pieces(id)) => match self.find(&id) {
+            Some(PeerTarget::Pieces(id)) => match self.find(&id, from, member) {
                 Some(Here::Whole(object)) => match piece_list(&object) {
                     list if list.len() <= MAX_PIECE_LIST_BYTES => json(list, head),
                     // No client reads a list that long.
@@ -120,7 +165,7 @@ impl PeerSite {
                 Some(Here::Part(part)) => self.list_part(request, part).await,
                 None => not_held(),
             },
-            Some(PeerTarget::Object(id)) => match self.find(&id) {
+            Some(PeerTarget::Object(id)) => match self.find(&id, from, member) {
                 Some(Here::Whole(object)) => self.serve(request, &object, from),
                 Some(Here::Part(part)) => self.serve_part(request, part, from).await,
                 None => not_held(),
@@ -131,8 +176,20 @@ impl PeerSite {
         }
     }
 
+    /// What is here of the object for this client: members get everything, others what is public, and the local network
+    /// what is local as well.
+    fn find(&self, id: &Sha256, from: IpAddr, member: bool) -> Option<Here> {
+        let here = self.look(id)?;
+        let local = match &here {
+            // Where nobody can tell, it may be.
+            Here::Whole(_) => self.store.scope(id).map_or(true, |scope| scope != Some(Scope::Public)),
+            Here::Part(part) => part.is_local(),
+        };
+        (member || !local || is_near(from)).then_some(here)
+    }
+
     /// What is here of the object. A download that ends between two looks has put it into the store by then.
-    fn find(&self, id: &Sha256) -> Option<Here> {
+    fn look(&self, id: &Sha256) -> Option<Here> {
         if let Some(object) = self.object(id) {
             return Some(Here::Whole(object));
         }
@@ -197,7 +254,7 @@ impl Site for PeerSite {
         if PeerTarget::parse(request.uri().path()).is_some_and(|target| target != PeerTarget::Root) {
             conn.state.store(true, Ordering::Relaxed);
         }
-        Ok(self.respond(&request, conn.remote.ip()).await)
+        Ok(self.receive(&request, &conn).await)
     }
 
     /// Whoever announces himself in the DHT has visitors that take him for something else. They are counted and no more.
@@ -349,8 +406,12 @@ fn root_document() -> String {
 }
 
 pub(super) fn json(document: String, head: bool) -> Response<Body> {
-    let body = if head { Body::absent(document.len() as u64) } else { Body::full(document) };
+    let document = Bytes::from(document);
+    let body = if head { Body::absent(document.len() as u64) } else { Body::full(document.clone()) };
     let mut response = Response::new(body);
+    if !head {
+        response.extensions_mut().insert(Document(document));
+    }
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

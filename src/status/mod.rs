@@ -8,6 +8,7 @@ mod units;
 
 use crate::discovery::DhtStatus;
 use crate::metrics::{self, Metrics, Stats};
+use crate::reach::Reachable;
 use crate::swarm::Reputation;
 use crate::swarm::announce::Summary;
 use serde::Serialize;
@@ -30,6 +31,8 @@ pub struct View<'a> {
     pub dht: Option<&'a DhtStatus>,
     /// What is announced; `None` where nothing is.
     pub announcing: Option<Summary>,
+    /// Whether others reach us; `None` for a node that serves no peers.
+    pub reachable: Option<Reachable>,
     /// The peers that are known.
     pub peers: &'a [(SocketAddr, Reputation)],
 }
@@ -83,6 +86,9 @@ pub fn respond(path: &str, view: &View<'_>) -> Page {
 struct Document {
     #[serde(flatten)]
     stats: Stats,
+    /// `yes`, `no` or `unknown`, and how we know.
+    reachable: Option<&'static str>,
+    reachable_because: Option<&'static str>,
     dht: Option<DhtDocument>,
     announcing: Option<AnnouncingDocument>,
 }
@@ -153,6 +159,8 @@ impl From<&DhtStatus> for DhtDocument {
 fn stats(view: &View<'_>) -> Page {
     let document = Document {
         stats: view.metrics.stats(view.now),
+        reachable: view.reachable.map(Reachable::as_str),
+        reachable_because: view.reachable.and_then(Reachable::why),
         dht: view.dht.map(Into::into),
         announcing: view.announcing.map(Into::into),
     };
@@ -188,7 +196,10 @@ mod tests {
         metrics.bytes_received(Source::Peer, 4_200_000);
         let dht = DhtStatus { waiting_for: Some("a <node>".into()), ..DhtStatus::default() };
         let (dht, announcing, peers) = (Some(&dht), None, &[][..]);
-        respond(path, &View { metrics: &metrics, now: start, health, dht, announcing, peers })
+        respond(
+            path,
+            &View { metrics: &metrics, now: start, health, dht, announcing, reachable: None, peers },
+        )
     }
 
     #[test]

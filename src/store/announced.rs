@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::catalog::{self, Durability, Origin};
+use super::catalog::{self, Durability, Origin, Scope};
 use super::error::StoreError;
 use super::{Shared, Store};
 use crate::digest::Sha256;
@@ -20,6 +20,8 @@ pub struct Offer {
     pub length: u64,
     /// Where it came from.
     pub origin: Origin,
+    /// With whom it may be shared.
+    pub scope: Scope,
     /// When it was last used, in seconds since 1970 UTC, accurate to a minute or so.
     pub used: u64,
     /// When it was last announced, in seconds since 1970 UTC.
@@ -75,6 +77,26 @@ impl Store {
         let geometry = Geometry::new(record.length)?;
         // A row that makes no sense is found out, and dropped, when the object is opened.
         Ok((record.states.len() == geometry.last() as usize).then_some((geometry, record.states)))
+    }
+
+    /// With whom object `id` may be shared, `None` where the catalog does not have it.
+    ///
+    /// # Errors
+    /// What SQLite refused: then nobody can know.
+    pub fn scope(&self, id: &Sha256) -> Result<Option<Scope>, StoreError> {
+        self.shared.catalog.read(|catalog| catalog::scope(catalog, id))
+    }
+
+    /// Object `id` may be shared with everybody from now on: a public repository has it as well.
+    ///
+    /// # Errors
+    /// What SQLite refused.
+    pub fn make_public(&self, id: &Sha256) -> Result<(), StoreError> {
+        let write = |catalog: &_| Ok(catalog::set_scope(catalog, id, Scope::Public)?);
+        if self.shared.catalog.write(Durability::Relaxed, write)? {
+            self.shared.note_change();
+        }
+        Ok(())
     }
 
     /// Changes whenever this process adds or removes objects. What another process does is not seen here.

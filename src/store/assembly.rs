@@ -14,7 +14,7 @@ use bytes::Bytes;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::Shared;
-use super::catalog::{self, Durability, NewRow, Origin};
+use super::catalog::{self, Durability, NewRow, Origin, Scope};
 use super::disk::{self, READ_BLOCK, Stamp};
 use super::error::StoreError;
 use super::layout::{Layout, sync_directory};
@@ -202,7 +202,20 @@ impl Assembly {
     /// # Errors
     /// [`StoreError::InMemory`] for an assembly in memory; [`StoreError::Misuse`] where the number of states is wrong.
     pub fn publish(&self, states: Vec<State>, last_modified: Option<String>) -> Result<(), StoreError> {
-        self.publish_as(states, last_modified, Origin::Download)
+        self.publish_as(states, last_modified, Origin::Download, Scope::Public)
+    }
+
+    /// The same for an object that is not for everybody.
+    ///
+    /// # Errors
+    /// As [`Assembly::publish`].
+    pub fn publish_within(
+        &self,
+        scope: Scope,
+        states: Vec<State>,
+        last_modified: Option<String>,
+    ) -> Result<(), StoreError> {
+        self.publish_as(states, last_modified, Origin::Download, scope)
     }
 
     pub(super) fn publish_as(
@@ -210,6 +223,7 @@ impl Assembly {
         states: Vec<State>,
         last_modified: Option<String>,
         origin: Origin,
+        scope: Scope,
     ) -> Result<(), StoreError> {
         let Place::Disk(partial) = &self.place else { return Err(StoreError::InMemory(self.id)) };
         if states.len() != self.geometry.last() as usize {
@@ -230,6 +244,7 @@ impl Assembly {
             states: &states,
             last_modified: last_modified.as_deref(),
             origin,
+            scope,
         };
         self.store.enter(&row, &partial.path)?;
         *phase = Phase::Published;

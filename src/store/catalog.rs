@@ -70,6 +70,29 @@ impl Origin {
     }
 }
 
+/// With whom an object may be shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// With everybody: it is in a public repository, or a person offers it.
+    Public,
+    /// With the local network and the members of our private swarm: it came from a repository that not everybody reaches.
+    Local,
+}
+
+impl Scope {
+    fn spelled(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Local => "local",
+        }
+    }
+
+    /// What an unknown spelling, of a newer program, means is not known: it is not for everybody.
+    fn parse(text: &str) -> Self {
+        if text == "public" { Self::Public } else { Self::Local }
+    }
+}
+
 /// What the catalog says of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -79,6 +102,8 @@ pub struct Entry {
     pub length: u64,
     /// Where it came from.
     pub origin: Origin,
+    /// With whom it may be shared.
+    pub scope: Scope,
     /// Whether it is kept from eviction.
     pub pinned: bool,
     /// When it was added, in seconds since 1970 UTC.
@@ -103,6 +128,7 @@ pub(super) struct NewRow<'a> {
     pub(super) states: &'a [State],
     pub(super) last_modified: Option<&'a str>,
     pub(super) origin: Origin,
+    pub(super) scope: Scope,
 }
 
 /// A download that was broken off, or may be.
@@ -269,13 +295,14 @@ pub(super) fn last_modified(catalog: &Connection, id: &Sha256) -> rusqlite::Resu
 /// Every object, the least recently used first.
 pub(super) fn entries(catalog: &Connection) -> rusqlite::Result<Vec<Entry>> {
     let mut statement = catalog.prepare_cached(
-        "SELECT id, length, origin, pinned, added, used, last_modified FROM objects ORDER BY turn",
+        "SELECT id, length, origin, pinned, added, used, last_modified, scope FROM objects ORDER BY turn",
     )?;
     let entries = statement.query_map([], |row| {
         Ok(Entry {
             id: id_of(row)?,
             length: unsigned(row.get(1)?),
             origin: Origin::parse(row.get_ref(2)?.as_str()?),
+            scope: Scope::parse(row.get_ref(7)?.as_str()?),
             pinned: row.get(3)?,
             added: unsigned(row.get(4)?),
             used: unsigned(row.get(5)?),
@@ -288,7 +315,7 @@ pub(super) fn entries(catalog: &Connection) -> rusqlite::Result<Vec<Entry>> {
 /// At most `count` objects with their rows' numbers, from the first row after number `after`.
 pub(super) fn offers(catalog: &Connection, after: i64, count: u32) -> rusqlite::Result<Vec<(i64, Offer)>> {
     let mut statement = catalog.prepare_cached(
-        "SELECT id, length, origin, used, announced, others, rowid FROM objects
+        "SELECT id, length, origin, used, announced, others, rowid, scope FROM objects
          WHERE rowid > ?1 ORDER BY rowid LIMIT ?2",
     )?;
     let offers = statement.query_map(params![after, count], |row| {
@@ -296,6 +323,7 @@ pub(super) fn offers(catalog: &Connection, after: i64, count: u32) -> rusqlite::
             id: id_of(row)?,
             length: unsigned(row.get(1)?),
             origin: Origin::parse(row.get_ref(2)?.as_str()?),
+            scope: Scope::parse(row.get_ref(7)?.as_str()?),
             used: unsigned(row.get(3)?),
             announced: row.get::<_, Option<i64>>(4)?.map(unsigned),
             others: u32::try_from(row.get::<_, i64>(5)?).unwrap_or(u32::MAX),
@@ -355,21 +383,23 @@ pub(super) fn totals(catalog: &Connection) -> rusqlite::Result<Totals> {
     })
 }
 
-/// Adds an object, or renews the row of one that is there; pin and origin stay.
+/// Adds an object, or renews the row of one that is there; pin and origin stay, and what was public stays so.
 pub(super) fn insert(catalog: &Connection, row: &NewRow<'_>, now: u64) -> rusqlite::Result<()> {
     let states: Vec<u8> = row.states.iter().flat_map(|state| state.to_bytes()).collect();
-    let sql = "INSERT INTO objects (id, length, states, last_modified, origin, added, used, turn)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, (SELECT coalesce(max(turn), 0) + 1 FROM objects))
+    let sql = "INSERT INTO objects (id, length, states, last_modified, origin, scope, added, used, turn)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?7, ?6, ?6, (SELECT coalesce(max(turn), 0) + 1 FROM objects))
                ON CONFLICT (id) DO UPDATE SET
                    length = excluded.length, states = excluded.states, used = excluded.used, turn = excluded.turn,
-                   last_modified = coalesce(excluded.last_modified, last_modified)";
+                   last_modified = coalesce(excluded.last_modified, last_modified),
+                   scope = CASE WHEN excluded.scope = 'public' THEN 'public' ELSE scope END";
     catalog.prepare_cached(sql)?.execute(params![
         row.id.as_bytes(),
         signed(row.length),
         states,
         row.last_modified,
         row.origin.spelled(),
-        signed(now)
+        signed(now),
+        row.scope.spelled()
     ])?;
     Ok(())
 }
@@ -397,6 +427,20 @@ pub(super) fn set_pinned(catalog: &Connection, id: &Sha256, pinned: bool) -> rus
 pub(super) fn set_origin(catalog: &Connection, id: &Sha256, origin: Origin) -> rusqlite::Result<bool> {
     let sql = "UPDATE objects SET origin = ?2 WHERE id = ?1";
     Ok(catalog.prepare_cached(sql)?.execute(params![id.as_bytes(), origin.spelled()])? > 0)
+}
+
+/// With whom object `id` may be shared.
+pub(super) fn scope(catalog: &Connection, id: &Sha256) -> rusqlite::Result<Option<Scope>> {
+    catalog
+        .prepare_cached("SELECT scope FROM objects WHERE id = ?1")?
+        .query_row([id.as_bytes()], |row| Ok(Scope::parse(row.get_ref(0)?.as_str()?)))
+        .optional()
+}
+
+/// Says with whom object `id` may be shared; whether there is such an object.
+pub(super) fn set_scope(catalog: &Connection, id: &Sha256, scope: Scope) -> rusqlite::Result<bool> {
+    let sql = "UPDATE objects SET scope = ?2 WHERE id = ?1";
+    Ok(catalog.prepare_cached(sql)?.execute(params![id.as_bytes(), scope.spelled()])? > 0)
 }
 
 /// Notes what there is of a download of object `id`.
@@ -465,7 +509,14 @@ mod tests {
 
     fn add(catalog: &Catalog, name: &[u8], length: u64) -> Sha256 {
         let id = Sha256::of(name);
-        let row = NewRow { id: &id, length, states: &[], last_modified: None, origin: Origin::Download };
+        let row = NewRow {
+            id: &id,
+            length,
+            states: &[],
+            last_modified: None,
+            origin: Origin::Download,
+            scope: Scope::Public,
+        };
         catalog.write(Durability::Relaxed, |c| Ok(insert(c, &row, 5)?)).unwrap();
         id
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::ioctl_ficlone;
 
-use super::catalog::{self, Durability, Origin};
+use super::catalog::{self, Durability, Origin, Scope};
 use super::disk::{self, READ_BLOCK, WRITE_BLOCK};
 use super::error::StoreError;
 use super::{Assembly, Store};
@@ -37,8 +37,12 @@ impl Store {
         let (id, states) = disk::walk_file(&source, geometry, READ_BLOCK, |_, _| Ok(()))
             .map_err(StoreError::io("reading", path))?;
 
+        // What is not to be announced is not for those who would only know of it by an announcement either.
+        let scope = if origin.is_announced() { Scope::Public } else { Scope::Local };
         if self.get(&id)?.is_some() {
-            let write = |catalog: &_| Ok(catalog::set_origin(catalog, &id, origin)?);
+            let write = |catalog: &_| {
+                Ok(catalog::set_scope(catalog, &id, scope)? && catalog::set_origin(catalog, &id, origin)?)
+            };
             if self.shared.catalog.write(Durability::Full, write)? {
                 return Ok(Imported { id, length, was_there: true });
             }
@@ -49,7 +53,7 @@ impl Store {
                 "it changes while it is read",
             )));
         }
-        assembly.publish_as(states, None, origin)?;
+        assembly.publish_as(states, None, origin, scope)?;
         Ok(Imported { id, length, was_there: false })
     }
 }

@@ -45,6 +45,9 @@ const STEPS: &[&str] = &[
         links  BLOB NOT NULL,                      -- 69 bytes for each linked piece
         kept   INTEGER NOT NULL                    -- seconds since 1970 UTC
      );",
+    // 5: with whom an object may be shared. What a person wanted not to be announced stays near.
+    "ALTER TABLE objects ADD COLUMN scope TEXT NOT NULL DEFAULT 'public';
+     UPDATE objects SET scope = 'local' WHERE origin = 'seed-silent';",
 ];
 
 /// The newest version known here.
@@ -124,6 +127,21 @@ mod tests {
             })
             .unwrap();
         assert_eq!(row, (7, None, 0));
+    }
+
+    #[test]
+    fn objects_of_version_4_are_public_but_those_that_were_to_be_silent() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate_to(&mut connection, 4).unwrap();
+        for (byte, origin) in [(1_u8, "download"), (2, "seed"), (3, "seed-silent")] {
+            let insert = "INSERT INTO objects (id, length, states, added, used, turn, origin) VALUES (?1, 7, x'', 1, 2, 3, ?2)";
+            connection.execute(insert, rusqlite::params![[byte; 32], origin]).unwrap();
+        }
+        migrate(&mut connection).unwrap();
+        let mut statement = connection.prepare("SELECT scope FROM objects ORDER BY id").unwrap();
+        let scopes: Vec<String> =
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(scopes, ["public", "public", "local"]);
     }
 
     #[test]

@@ -50,7 +50,7 @@ use object::OpenError;
 
 pub use announced::Offer;
 pub use assembly::Assembly;
-pub use catalog::{Entry, Origin};
+pub use catalog::{Entry, Origin, Scope};
 pub use error::StoreError;
 pub use import::Imported;
 pub use leftover::Check;

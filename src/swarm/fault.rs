@@ -25,6 +25,8 @@ pub enum PeerFault {
     WrongPiece,
     /// A piece-hash list that is not the object's: proven.
     WrongList,
+    /// No proof that it is a member of our private swarm.
+    Unproven,
     /// An error status of its own (5xx).
     ServerError,
 }
@@ -36,7 +38,7 @@ impl PeerFault {
             Self::ServerError => 1.0,
             Self::Short | Self::Stalled => 2.0,
             Self::Unreachable | Self::Silent => 4.0,
-            Self::Long | Self::Rubbish | Self::WrongRange | Self::BadList => 10.0,
+            Self::Long | Self::Rubbish | Self::WrongRange | Self::BadList | Self::Unproven => 10.0,
             Self::WrongPiece | Self::WrongList => 100.0,
         }
     }
@@ -59,6 +61,7 @@ impl PeerFault {
             Self::BadList => "bad-list",
             Self::WrongPiece => "wrong-piece",
             Self::WrongList => "wrong-list",
+            Self::Unproven => "unproven",
             Self::ServerError => "server-error",
         }
     }

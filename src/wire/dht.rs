@@ -6,6 +6,7 @@
 //!
 //! The values of one object are always the same bytes, so that whoever writes them again keeps the same items alive.
 
+use super::secret::Veil;
 use crate::bencode::{BencodeError, Value, Writer};
 use crate::digest::Sha256;
 
@@ -70,10 +71,21 @@ impl ListItems {
     /// The values for an object of `length` bytes with these inner states, each 32 big-endian bytes. `None` where it
     /// has no list in the DHT ([`listed_states`]), or another number of inner states.
     pub fn of(length: u64, states: &[[u8; 32]]) -> Option<Self> {
+        Self::shown(length, length, states)
+    }
+
+    /// The same under a veil (docs/protocol.md, section 13).
+    pub fn veiled(length: u64, states: &[[u8; 32]], veil: &Veil) -> Option<Self> {
+        let mut states = states.to_vec();
+        veil.states(0, &mut states);
+        Self::shown(length, veil.length(length), &states)
+    }
+
+    fn shown(length: u64, shown: u64, states: &[[u8; 32]]) -> Option<Self> {
         if listed_states(length)? != states.len() {
             return None;
         }
-        let number = i64::try_from(length).ok()?;
+        let number = i64::try_from(shown).ok()?;
         let mut head = Writer::new();
         head.dictionary();
         if states.len() <= HEAD_STATES {
@@ -131,13 +143,29 @@ impl ListHead {
     /// # Errors
     /// [`ListProblem`], also where such an object has no list in the DHT.
     pub fn parse(value: &[u8], length: u64) -> Result<Self, ListProblem> {
+        Self::read(value, length, length)
+    }
+
+    /// The same for a head under a veil, which is taken off its states.
+    ///
+    /// # Errors
+    /// As [`ListHead::parse`].
+    pub fn unveil(value: &[u8], length: u64, veil: &Veil) -> Result<Self, ListProblem> {
+        let mut head = Self::read(value, length, veil.length(length))?;
+        if let Self::States(states) = &mut head {
+            veil.states(0, states);
+        }
+        Ok(head)
+    }
+
+    fn read(value: &[u8], length: u64, shown: u64) -> Result<Self, ListProblem> {
         let inner = listed_states(length).ok_or(ListProblem::Other("an object of its length has none"))?;
         let value = Value::parse(value)?;
         let integer = |key| value.get(key).and_then(Value::integer);
         if integer("p") != Some(PIECE_EXPONENT) {
             return Err(ListProblem::Other("its `p` is not 22"));
         }
-        if integer("l").and_then(|length| u64::try_from(length).ok()) != Some(length) {
+        if integer("l").and_then(|length| u64::try_from(length).ok()) != Some(shown) {
             return Err(ListProblem::Other("its `l` is not the object's length"));
         }
         match (value.get("h"), value.get("r")) {
@@ -166,6 +194,21 @@ pub fn chunk_states(value: &[u8], length: u64, index: usize) -> Result<Vec<[u8; 
         return Err(ListProblem::Other("an object of its length has no such chunk"));
     }
     exactly(&Value::parse(value)?, count).ok_or(ListProblem::Shape("a chunk"))
+}
+
+/// The same for a chunk under a veil, which is taken off.
+///
+/// # Errors
+/// As [`chunk_states`].
+pub fn unveiled_chunk(
+    value: &[u8],
+    length: u64,
+    index: usize,
+    veil: &Veil,
+) -> Result<Vec<[u8; 32]>, ListProblem> {
+    let mut states = chunk_states(value, length, index)?;
+    veil.states(index.saturating_mul(CHUNK_STATES), &mut states);
+    Ok(states)
 }
 
 /// The `count` entries of `N` bytes each that a byte string consists of.

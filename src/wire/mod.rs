@@ -6,17 +6,21 @@ mod dht;
 mod have_set;
 mod neighbours;
 mod piece_list;
+mod proof;
+mod secret;
 mod target;
 
 pub use address::{is_dialable, is_local};
 pub use archive::archive_name;
 pub use dht::{
     CHUNK_STATES, Chunk, HEAD_STATES, LIST_SEQUENCE, ListHead, ListItems, ListProblem, MAX_CHUNKS,
-    MAX_STATES, chunk_states, list_seed, listed_states,
+    MAX_STATES, chunk_states, list_seed, listed_states, unveiled_chunk,
 };
 pub use have_set::{HAVE_PREFIX, HAVE_SET_HEAD, HaveSet, HaveSetProblem, MAX_HAVE_OBJECTS};
 pub use neighbours::{MAX_NEIGHBOURS_BYTES, MAX_NEIGHBOURS_TOLD, neighbours_from_json, neighbours_to_json};
 pub use piece_list::{Intent, MAX_PIECE_LIST_BYTES, PieceListMessage, PieceListProblem};
+pub use proof::{ANSWER_PROOF, Answered, Asked, MAX_SKEW, Nonce, Nonces, Proof};
+pub use secret::{Secret, SecretProblem, Swarm, Veil};
 pub use target::{HAVE_PATH, NEIGHBOURS_PATH, PeerTarget, hash_path, pieces_path};
 
 /// The version of the peer protocol that this program speaks.

@@ -173,7 +173,7 @@ mod config {
             state = { path = "" }
             swarm = { secret_file = "" }
             lan = { enabled = true }
-            privacy = { announce = true, lan_only = false }
+            privacy = { announce = true, lan_only = false, share_private_mirrors = false }
             status = { listen = "127.0.0.1:9978" }
             log = { level = "info", format = "text" }
             [mirrors]
@@ -372,20 +372,6 @@ mod config {
     fn a_missing_file_is_told_by_name() {
         let stderr = Place::new().run(&["config", "check", "--config", "/nonexistent/a.toml"]).bad(2);
         has_all(&stderr, &["/nonexistent/a.toml", "No such file"]);
-    }
-
-    #[test]
-    fn keys_of_later_versions_are_accepted_with_a_plain_word() {
-        let place = Place::new();
-        let config = place.file("a.toml", "[privacy]\nlan_only = true\n[dht]\nenabled = false\n");
-        let ended = place.run(&["config", "check", "--config", config.to_str().unwrap()]);
-        assert_eq!(ended.code, 0);
-        has_all(&ended.stdout, &["good"]);
-        has_all(
-            &ended.stderr,
-            &["warning: ", "privacy.lan_only = true", "a.toml line 2", "no effect in this version"],
-        );
-        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
     }
 }
 

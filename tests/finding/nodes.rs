@@ -87,6 +87,7 @@ impl Network {
                 background_rate: 10_000,
                 limits: Limits::daemon(),
                 publishers: Vec::new(),
+                swarm: aptpeer::wire::Swarm::PUBLIC,
                 metrics: Metrics::new(Instant::now()),
             })
             .unwrap();

@@ -39,7 +39,9 @@ fn poison(kind: &str, bytes: &[u8]) -> Vec<OwnedItem> {
     let longer = ListItems::of(length + 4_194_304, &made_up(true_states.len() + 1)).unwrap();
     match kind {
         "nothing" => Vec::new(),
-        "the truth" => list_items(&object, length, &true_states, None).unwrap(),
+        "the truth" => {
+            list_items(&object, length, &true_states, None, &aptpeer::wire::Swarm::PUBLIC).unwrap()
+        }
         "no dictionary" => vec![head(&object, b"li1ei2ee", i64::MAX)],
         "no dictionary, seq 1" => vec![head(&object, b"4:list", 1)],
         "another length" => vec![head(&object, &longer.head, 1)],
@@ -48,7 +50,10 @@ fn poison(kind: &str, bytes: &[u8]) -> Vec<OwnedItem> {
         "the truth, but a huge seq" => vec![head(&object, &truth.head, i64::MAX)],
         // The head of a long list alone.
         "no chunks" => vec![head(&object, &lie.head, 1)],
-        "chunks of another file" => list_items(&object, length, &made_up(true_states.len()), None).unwrap(),
+        "chunks of another file" => {
+            list_items(&object, length, &made_up(true_states.len()), None, &aptpeer::wire::Swarm::PUBLIC)
+                .unwrap()
+        }
         _ => panic!("{kind}"),
     }
 }

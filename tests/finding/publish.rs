@@ -59,6 +59,7 @@ async fn look_up(
         background_rate: 50,
         limits: Limits::daemon(),
         publishers: vec![publisher],
+        swarm: aptpeer::wire::Swarm::PUBLIC,
         metrics: Metrics::new(std::time::Instant::now()),
     })
     .unwrap();

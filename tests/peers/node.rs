@@ -100,7 +100,7 @@ fn settings(folder: &std::path::Path) -> aptpeer::config::Settings {
          [mirrors]\nallow_private = true\nlists_dir = \"\"\nproxy = \"none\"\n\
          [network]\nlisten = [\"127.0.0.1:0\"]\nallow_private_peers = true\nport_mapping = false\n\
          [cache]\npath = \"{cache}\"\nmin_free_space = \"0\"\n[state]\npath = \"{state}\"\n\
-         [dht]\nenabled = false\n[lan]\nenabled = false\n[status]\nlisten = \"127.0.0.1:0\"\n",
+         [dht]\nenabled = false\n[lan]\nenabled = false\n[privacy]\nshare_private_mirrors = true\n[status]\nlisten = \"127.0.0.1:0\"\n",
         cache = folder.join("cache").display(),
         state = folder.join("state").display(),
     );

@@ -117,7 +117,7 @@ impl Setup {
              [network]\nlisten = [\"127.0.0.1:0\"]\nallow_private_peers = true\nport_mapping = false\n\
              [cache]\npath = \"{cache}\"\nmin_free_space = \"0\"\n\
              [state]\npath = \"{state}\"\n\
-             [dht]\nenabled = false\n[lan]\nenabled = false\n\
+             [dht]\nenabled = false\n[lan]\nenabled = false\n[privacy]\nshare_private_mirrors = true\n\
              [status]\nlisten = \"127.0.0.1:0\"\n\
              [log]\nlevel = \"debug\"\nformat = \"json\"\n",
             cache = folder.join("cache").display(),

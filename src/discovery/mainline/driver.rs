@@ -93,7 +93,7 @@ impl Driver {
             knows_a_way: !config.bootstrap.is_empty() || saved.is_some(),
             bootstrap: config.bootstrap,
             saved: saved.map(|saved| saved.nodes).unwrap_or_default(),
-            jobs: Jobs::new(config.publishers, config.metrics.clone()),
+            jobs: Jobs::new(config.publishers, config.swarm, config.metrics.clone()),
             metrics: config.metrics,
             waiting: Vec::new(),
             resolving: JoinSet::new(),

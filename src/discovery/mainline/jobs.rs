@@ -15,10 +15,10 @@ use super::quest::{Key, Lists, Step};
 use super::whereabouts::Whereabouts;
 use crate::clock;
 use crate::dht::{Ended, Event, Id, LookUp, Node, OwnedItem, Signer, Urgency, mutable_target};
-use crate::digest::{InfoHash, Sha256};
+use crate::digest::Sha256;
 use crate::metrics::Metrics;
 use crate::swarm::PeerKind;
-use crate::wire::{list_seed, listed_states};
+use crate::wire::{Swarm, listed_states};
 
 /// Chunks of one list that are asked for at a time.
 const CHUNKS_AT_ONCE: usize = 4;
@@ -30,6 +30,7 @@ pub(super) struct Jobs {
     jobs: HashMap<u64, Job>,
     next: u64,
     publishers: Vec<[u8; 32]>,
+    swarm: Swarm,
     metrics: Metrics,
 }
 
@@ -83,9 +84,10 @@ impl Wanted {
 }
 
 impl Jobs {
-    /// Nothing yet. `publishers` are the keys whose signed lists are looked for.
-    pub(super) fn new(publishers: Vec<[u8; 32]>, metrics: Metrics) -> Self {
-        Self { purposes: HashMap::new(), jobs: HashMap::new(), next: 0, publishers, metrics }
+    /// Nothing yet. `publishers` are the keys whose signed lists are looked for, under the names that `swarm`
+    /// has for objects.
+    pub(super) fn new(publishers: Vec<[u8; 32]>, swarm: Swarm, metrics: Metrics) -> Self {
+        Self { purposes: HashMap::new(), jobs: HashMap::new(), next: 0, publishers, swarm, metrics }
     }
 
     /// Begins what somebody asked for.
@@ -112,8 +114,9 @@ impl Jobs {
     /// Asks for the peers of an object, and for its list where it is wanted and it has one.
     fn look_up_object(&mut self, lanes: &mut [Lane], asked: Asked, now: Instant) {
         let Asked { object, geometry, list, finder } = asked;
-        let job = self.new_job(Wanted::Object { finder, lists: Lists::new(geometry) }, now);
-        let info_hash = InfoHash::from(object);
+        let lists = Lists::new(geometry, self.swarm.veil(&object));
+        let job = self.new_job(Wanted::Object { finder, lists }, now);
+        let info_hash = self.swarm.info_hash(&object);
         self.start(lanes, job, Part::Peers, |node, now| node.find_peers(info_hash.into(), Urgency::Now, now));
         if !list || listed_states(geometry.length()).is_none() {
             return;
@@ -127,8 +130,8 @@ impl Jobs {
 
     /// Where heads of an object's list are: under the key that everybody can derive, and under those of publishers.
     fn heads(&self, object: &Sha256) -> Vec<(Id, Vec<u8>, Key)> {
-        let own = Signer::from_seed(&list_seed(object)).map(|signer| signer.target(b""));
-        let salt = object.as_bytes().to_vec();
+        let own = Signer::from_seed(&self.swarm.list_seed(object)).map(|signer| signer.target(b""));
+        let salt = self.swarm.list_salt(object).to_vec();
         let signed = self.publishers.iter().enumerate();
         let signed = signed.map(|(at, key)| (mutable_target(key, &salt), salt.clone(), Key::Publisher(at)));
         own.into_iter().map(|target| (target, Vec::new(), Key::Derived)).chain(signed).collect()

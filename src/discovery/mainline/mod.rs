@@ -30,6 +30,7 @@ use crate::dht::{Counts, Ended, Id, Limits, OwnedItem};
 use crate::digest::{InfoHash, Sha256};
 use crate::metrics::Metrics;
 use crate::pieces::Geometry;
+use crate::wire::Swarm;
 
 /// Requests that wait for the driver. It looks at them between two datagrams; what does not fit goes without.
 const WAITING: usize = 64;
@@ -56,6 +57,8 @@ pub struct DhtConfig {
     pub limits: Limits,
     /// The public keys whose signed piece lists are trusted.
     pub publishers: Vec<[u8; 32]>,
+    /// The swarm that objects are looked for in.
+    pub swarm: Swarm,
     /// Where look-ups are counted.
     pub metrics: Metrics,
 }

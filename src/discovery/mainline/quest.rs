@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::pieces::{Geometry, PieceList, State};
-use crate::wire::{LIST_SEQUENCE, ListHead, ListProblem, chunk_states};
+use crate::wire::{LIST_SEQUENCE, ListHead, ListProblem, Veil, unveiled_chunk};
 
 /// Lists in chunks that are gathered under one key: everybody can write another head under the derived one.
 const QUESTS: usize = 2;
@@ -32,6 +32,7 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Lists {
     geometry: Geometry,
+    veil: Veil,
     /// The highest `seq` of each publisher so far.
     newest: HashMap<Key, i64>,
     quests: Vec<Quest>,
@@ -48,9 +49,9 @@ struct Quest {
 }
 
 impl Lists {
-    /// None yet, of an object of this geometry.
-    pub(super) fn new(geometry: Geometry) -> Self {
-        Self { geometry, newest: HashMap::new(), quests: Vec::new() }
+    /// None yet, of an object of this geometry whose lists lie under this veil.
+    pub(super) fn new(geometry: Geometry, veil: Veil) -> Self {
+        Self { geometry, veil, newest: HashMap::new(), quests: Vec::new() }
     }
 
     /// A head came, with the `seq` of its item.
@@ -62,7 +63,7 @@ impl Lists {
         if key == Key::Derived && seq != LIST_SEQUENCE {
             return Err(ListProblem::Other("another sequence number"));
         }
-        let head = ListHead::parse(value, self.geometry.length())?;
+        let head = ListHead::unveil(value, self.geometry.length(), &self.veil)?;
         // "Of several items a reader takes the one with the highest seq": nobody waits for that one, so that an older
         // one may have been taken before it, but none is after it.
         let newest = self.newest.entry(key).or_insert(seq);
@@ -102,7 +103,7 @@ impl Lists {
         value: &[u8],
     ) -> Option<(PieceList, Key)> {
         let quest = self.quests.get_mut(quest)?;
-        let states = chunk_states(value, self.geometry.length(), index).ok()?;
+        let states = unveiled_chunk(value, self.geometry.length(), index, &self.veil).ok()?;
         *quest.chunks.get_mut(index)? = Some(states);
         if self.newest.get(&quest.key).is_some_and(|newest| quest.seq < *newest) {
             return None;
@@ -127,8 +128,13 @@ fn list_of(geometry: Geometry, states: &[[u8; 32]]) -> Result<PieceList, ListPro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Sha256;
     use crate::pieces::PIECE_LENGTH;
-    use crate::wire::ListItems;
+    use crate::wire::{ListItems, Swarm};
+
+    fn open(geometry: Geometry) -> Lists {
+        Lists::new(geometry, Swarm::PUBLIC.veil(&Sha256::of(b"object")))
+    }
 
     const TRUSTED: Key = Key::Publisher(0);
 
@@ -145,7 +151,7 @@ mod tests {
     #[test]
     fn under_the_derived_key_only_what_honest_writers_write_counts() {
         let (geometry, list) = items(2, 1);
-        let mut lists = Lists::new(geometry);
+        let mut lists = open(geometry);
         for seq in [0, -1, 2, i64::MAX] {
             assert!(lists.handle_head(Key::Derived, seq, &list.head).is_err(), "{seq}");
         }
@@ -155,7 +161,7 @@ mod tests {
     #[test]
     fn of_a_publishers_lists_the_newest_wins() {
         let (geometry, list) = items(2, 1);
-        let mut lists = Lists::new(geometry);
+        let mut lists = open(geometry);
         assert!(is_list(lists.handle_head(TRUSTED, 1, &list.head)));
         assert!(is_list(lists.handle_head(TRUSTED, 3, &list.head)));
         assert_eq!(lists.handle_head(TRUSTED, 2, &list.head).unwrap(), Step::Nothing);
@@ -167,7 +173,7 @@ mod tests {
     #[test]
     fn a_corrected_list_in_chunks_is_gathered_no_further() {
         let ((geometry, old), (_, new)) = (items(30, 1), items(30, 2));
-        let mut lists = Lists::new(geometry);
+        let mut lists = open(geometry);
         assert_eq!(lists.handle_head(TRUSTED, 1, &old.head).unwrap(), Step::Quest(0));
         assert!(lists.next_chunk(0).is_some());
         assert_eq!(lists.handle_head(TRUSTED, 2, &new.head).unwrap(), Step::Quest(1));
@@ -182,7 +188,7 @@ mod tests {
     #[test]
     fn liars_under_the_derived_key_take_no_room_from_a_publisher() {
         let geometry = items(30, 0).0;
-        let mut lists = Lists::new(geometry);
+        let mut lists = open(geometry);
         let mut head = |key, byte| lists.handle_head(key, 1, &items(30, byte).1.head).unwrap();
         assert_eq!([head(Key::Derived, 1), head(Key::Derived, 2)], [Step::Quest(0), Step::Quest(1)]);
         assert_eq!(head(Key::Derived, 3), Step::Nothing);

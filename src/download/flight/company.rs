@@ -8,10 +8,10 @@ use tracing::{debug, warn};
 use super::{Flight, REFUSED};
 use crate::clock;
 use crate::discovery::{Found, Provider};
-use crate::download::findings::{Again, Findings};
 use crate::download::OriginError;
+use crate::download::findings::{Again, Findings};
 use crate::metrics::VerificationFailure;
-use crate::peer::{ListAnswer, News, PeerError};
+use crate::peer::{ListAnswer, News, PeerError, is_near};
 use crate::swarm::{Fact, PeerFault, PeerKind, Prefer, SourceId, Standing};
 
 /// What is smaller, in bytes, and common in its archive, is not looked for: the mirror gives it in the time, and for some of
@@ -29,9 +29,19 @@ impl Flight {
     /// Takes the peers that are known, but for those that just said that they do not hold the object.
     pub(super) fn gather(&mut self, now: Instant) {
         self.outlook = self.context.outlook(&self.shared.want);
+        self.add_all_known(now);
+    }
+
+    /// Takes those that may know of the object now.
+    pub(super) fn add_all_known(&mut self, now: Instant) {
         // What a peer downloads itself is not in its set: whoever may have a part is asked.
         let small = self.canvas.geometry().pieces() == 1;
+        // Those that nobody chose do not learn of an object that is not for everybody.
+        let choosy = self.shared.is_local() && !self.context.peers.is_private();
         for provider in self.context.providers(&self.shared.want.id) {
+            if choosy && provider.kind == PeerKind::Stranger && !is_near(provider.address.ip()) {
+                continue;
+            }
             // Any node of the local network may want the object at this moment, and fetch it for all.
             let may_fetch = self.context.node_at(provider.address).is_some();
             if !small || may_fetch || !self.outlook.lacking.contains(&provider.address) {
@@ -44,7 +54,8 @@ impl Flight {
     /// is known; for a small one, and for one that a peer said it has, only when it turns out that none of those does. It
     /// costs apt nothing: nothing waits for it that could be had elsewhere.
     pub(super) fn look_up_if_due(&mut self) {
-        if self.machine.ledger().is_closed() {
+        // Whoever is asked for it learns that there is such an object.
+        if self.shared.is_local() || self.machine.ledger().is_closed() {
             return;
         }
         if self.again.is_some() {
@@ -113,14 +124,14 @@ impl Flight {
     }
 
     /// A peer that was known when the download began.
-    pub(super) fn add_known(&mut self, provider: Provider, now: Instant) {
+    fn add_known(&mut self, provider: Provider, now: Instant) {
         let Some(mut standing) = self.context.standing(&provider, now) else { return };
         if self.admission.admit(&provider, &self.context.borders) {
             self.judge_stranger(&provider, &mut standing, now);
             let ip = provider.address.ip();
             let source = match self.context.node_at(provider.address) {
                 Some(node) => self.machine.add_node(node, ip, standing, now),
-                None => self.machine.add_peer(provider.kind, ip, standing, now),
+                None => self.machine.add_peer(self.kind(&provider), ip, standing, now),
             };
             self.peers.insert(source, provider);
         }
@@ -139,8 +150,14 @@ impl Flight {
             again.note_found();
         }
         standing.doubtful |= is_untried(&provider, &standing) && self.context.prefer == Prefer::Speed;
-        let source = self.machine.add_peer(provider.kind, provider.address.ip(), standing, now);
+        let source = self.machine.add_peer(self.kind(&provider), provider.address.ip(), standing, now);
         self.peers.insert(source, provider);
+    }
+
+    /// What a peer's word is worth. In a private swarm nothing is heard of those who are no members, and members are
+    /// neighbours, however they were found.
+    fn kind(&self, provider: &Provider) -> PeerKind {
+        if self.context.peers.is_private() { PeerKind::Neighbour } else { provider.kind }
     }
 
     /// Nothing waits for a stranger that is known by its have-set and has not delivered before, but that one of those gets

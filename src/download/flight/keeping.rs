@@ -11,7 +11,7 @@ use crate::digest::Sha256;
 use crate::download::Stage;
 use crate::metrics::VerificationFailure;
 use crate::pieces::{Kept, PieceIndex};
-use crate::store::StoreError;
+use crate::store::{Scope, StoreError};
 
 /// How often it is written down what a download has: so much is lost at most when the process is killed. The bytes must be on
 /// disk before, which they will have to be in the end anyway.
@@ -72,8 +72,9 @@ impl Flight {
         }
         let states = self.machine.ledger().inner_states().unwrap_or_default();
         let (canvas, last_modified) = (self.canvas.clone(), self.last_modified.take());
-        let kept =
-            tokio::task::spawn_blocking(move || canvas.assembly().publish(states, last_modified)).await;
+        let scope = if self.shared.is_local() { Scope::Local } else { Scope::Public };
+        let publish = move || canvas.assembly().publish_within(scope, states, last_modified);
+        let kept = tokio::task::spawn_blocking(publish).await;
         match kept {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

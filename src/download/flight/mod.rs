@@ -3,10 +3,12 @@
 mod company;
 mod keeping;
 mod orders;
+mod scope;
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
@@ -48,12 +50,20 @@ pub(super) struct Shared {
     pub(super) want: Want,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) window: Window,
+    /// Not for everybody, or not known to be.
+    local: AtomicBool,
 }
 
 impl Shared {
     pub(super) fn new(want: Want, geometry: Geometry, intent: Option<Intent>) -> Self {
         let progress = watch::Sender::new(Progress::default());
-        Self { want, progress, window: Window::new(geometry, intent) }
+        let (window, local) = (Window::new(geometry, intent), AtomicBool::new(true));
+        Self { want, progress, window, local }
+    }
+
+    /// Whether the object is for the local network and members of our private swarm alone.
+    pub(super) fn is_local(&self) -> bool {
+        self.local.load(Ordering::Relaxed)
     }
 }
 
@@ -73,6 +83,8 @@ pub(super) struct Flight {
     /// `None` before the first look-up.
     again: Option<Again>,
     outlook: Outlook,
+    /// Finds out whether the object is for everybody, where that is not known.
+    scoping: JoinSet<bool>,
     tasks: JoinSet<()>,
     running: HashMap<FetchId, Running>,
     events: mpsc::Sender<Event>,
@@ -126,6 +138,7 @@ impl Flight {
             findings: None,
             again: None,
             outlook: Outlook::default(),
+            scoping: JoinSet::new(),
             tasks: JoinSet::new(),
             running: HashMap::new(),
             events,
@@ -142,6 +155,7 @@ impl Flight {
             why: None,
         };
         flight.resume();
+        flight.find_scope(now);
         flight.machine.join_lan(flight.context.node);
         flight.gather(now);
         flight
@@ -183,6 +197,7 @@ impl Flight {
                     }
                 }
                 Some(Ok((source, answer))) = self.lists.join_next() => self.handle_list(source, answer),
+                Some(local) = self.scoping.join_next() => self.handle_scope(local.unwrap_or(true)),
                 Some(_) = self.tasks.join_next() => {}
                 Some(saved) = self.saving.join_next() => note_saved(self.shared.want.id, saved),
                 piece = canvas.next_damaged() => self.handle_damaged(piece),
@@ -214,6 +229,7 @@ impl Flight {
         self.findings = None;
         self.tasks.shutdown().await;
         self.lists.shutdown().await;
+        self.scoping.shutdown().await;
         while let Some(saved) = self.saving.join_next().await {
             note_saved(self.shared.want.id, saved);
         }

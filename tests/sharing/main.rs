@@ -1,0 +1,14 @@
+//! What is shared with whom: private swarms, objects that stay on the local network, and the switches of `[privacy]`. Real
+//! daemons, real sockets, and an eye on the wire.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod router;
+mod scope;
+mod secret;
+mod switches;
+mod tap;
+mod world;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -124,13 +124,18 @@ impl Rule {
 impl Mirror {
     /// Serves the files below `root`. Several mirrors may serve one folder, each on a port of its own.
     pub fn start(root: &Path) -> Self {
+        Self::start_on([127, 0, 0, 1].into(), root)
+    }
+
+    /// The same on another address of this machine.
+    pub fn start_on(ip: IpAddr, root: &Path) -> Self {
         let shared = Arc::new(Shared {
             root: root.to_owned(),
             rules: Mutex::default(),
             records: Mutex::default(),
             asked: AtomicU64::new(0),
         });
-        let server = Server::start({
+        let server = Server::start_on(ip, {
             let shared = Arc::clone(&shared);
             move |connection| shared.converse(connection)
         });
@@ -141,7 +146,7 @@ impl Mirror {
         self.server.address()
     }
 
-    /// `http://127.0.0.1:PORT`, without a slash.
+    /// `http://ADDRESS:PORT`, without a slash.
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
     }

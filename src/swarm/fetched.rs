@@ -31,8 +31,9 @@ impl Download {
             }
             None => None,
         };
-        // Bytes that are on trial are none yet: the mirror is not to wait for them.
-        if asked.is_some_and(|(_, piece)| self.is_on_trial(piece)) {
+        // Bytes that are on trial are none yet: the mirror is not to wait for them. Nor are its own first ones a reason for it to
+        // wait longer for peers.
+        if asked.is_some_and(|(_, piece)| self.is_on_trial(piece)) || self.is_opening_alone(fetch) {
             return;
         }
         self.last_byte = Some(now);
@@ -189,7 +190,7 @@ impl Download {
     }
 
     fn go_on_walking(&mut self, fetch: FetchId, next: PieceIndex, end: End) {
-        let taken = self.ledger.is_linked(next) || self.is_taken(next);
+        let taken = self.ledger.is_linked(next) || (self.is_taken(next) && !self.may_overtake(fetch));
         let from = self.geometry().range(next).start;
         match (self.fetches.get_mut(&fetch), end) {
             (Some(Fetch::Walk { piece, start, until, .. }), End::State(state)) if from < *until => {

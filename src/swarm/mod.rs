@@ -9,6 +9,7 @@ mod fetched;
 mod found;
 mod judge;
 mod meter;
+mod opening;
 mod order;
 mod pace;
 mod patience;

@@ -11,6 +11,10 @@ pub(super) const HEDGE_UNKNOWN: Duration = Duration::from_secs(1);
 /// round trips that a mirror across the world takes anyway.
 pub(super) const HEDGE_LEAST: Duration = Duration::from_millis(150);
 
+/// Of a large object the mirror is asked for the first bytes after this time, whatever peers promise: enough for a list and
+/// the first pieces over a local network that is quick enough, and less than anybody notices.
+pub(super) const OPENING: Duration = Duration::from_millis(10);
+
 /// `transfer.prefer = "offload"`: how long the mirror is spared; well within the 30 s after which apt hangs up.
 pub(super) const HEDGE_OFFLOAD: Duration = Duration::from_secs(5);
 

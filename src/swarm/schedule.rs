@@ -26,6 +26,7 @@ impl Download {
                 self.note_late_peers(now);
             }
         }
+        self.open_by_mirror(now);
         self.rest_if_possible(now);
         self.ask_growing_holders(now);
         self.walk_front_if_overdue(now);
@@ -89,6 +90,7 @@ impl Download {
             Due::Now if self.mirror == Mirror::Standby => Some(now),
             _ => None,
         };
+        let opening = self.opening_at();
         let patience =
             (self.last_release + pace::APT_PATIENCE > now).then(|| self.last_release + pace::APT_PATIENCE);
         let findings = self.findings_until.filter(|until| *until > now);
@@ -98,6 +100,7 @@ impl Download {
             .chain(news)
             .chain(empty)
             .chain(hedge)
+            .chain(opening)
             .chain(patience)
             .chain(findings)
             .chain(busy)

@@ -50,6 +50,7 @@ impl Case<'_> {
             let mirror = Mirror::start(&repository.root());
             let daemon = Setup::new().peer(peer).start();
             learn(daemon.proxy(), &mirror);
+            world::give_peers_time(&mirror);
             let fetched = fetch(daemon.proxy(), &url(&mirror, repository, name), &[]);
             let alone = alone(repository)[at];
             println!(

@@ -110,7 +110,8 @@ fn peers_at_our_limit_are_neither_slow_nor_helped_by_the_mirror() {
     #[allow(clippy::cast_precision_loss)]
     let rate = objects[1].len() as f64 / fetched.took.as_secs_f64();
     check_rate(rate, 2e6);
-    assert_eq!(mirror.bytes("*.deb"), 0);
+    // The first piece, and what is on its way when that is whole.
+    assert!(mirror.bytes("*.deb") < objects[1].len() as u64 * 3 / 4, "{}", mirror.bytes("*.deb"));
     check_innocence(&daemon);
 }
 

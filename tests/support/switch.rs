@@ -19,12 +19,13 @@ pub struct Switch {
 
 /// A host with an address of its own, in a /24 that is its own too.
 pub struct Host {
+    /// Goes before the namespaces that its ends lie in.
+    _long: Option<Relay>,
     namespace: Namespace,
     hub: String,
     /// The switch's end of its wire.
     port: String,
     ip: Ipv4Addr,
-    _long: Option<Relay>,
 }
 
 /// Something that runs on a host, and ends there: its sockets can only be reached from the switch.

@@ -338,9 +338,10 @@ impl Download {
                     fetching += 1;
                 }
                 // The mirror is in it: a slow or stuck one is worth a second try, but only by a free peer.
-                Fetch::Walk { piece: of, progress, .. }
+                Fetch::Walk { piece: of, progress, offset, .. }
                     if *of == piece
                         && now < *progress + pace::LATE_UNKNOWN
+                        && !self.is_much_quicker(peer, piece, *offset, now)
                         && self.geometry().pieces() > 1 =>
                 {
                     return false;

@@ -75,9 +75,8 @@ fn times(length: usize, runs: &[&[Failure]]) -> Option<Vec<f64>> {
         let hosts: Vec<Host> = failures.iter().map(|_| switch.host()).collect();
         let mut bad: Vec<Bad<'_>> = Vec::new();
         for (failure, host) in failures.iter().zip(&hosts) {
-            let liar = |faults: &[Fault]| {
-                Bad::Liar(host.place(|| Peer::start_on(host.ip(), &[&bytes], faults)))
-            };
+            let liar =
+                |faults: &[Fault]| Bad::Liar(host.place(|| Peer::start_on(host.ip(), &[&bytes], faults)));
             bad.push(match failure {
                 Failure::WrongBytes => liar(&[Fault::WrongEverywhere]),
                 Failure::WrongList => liar(&[Fault::FalseStates]),
@@ -109,10 +108,9 @@ fn times(length: usize, runs: &[&[Failure]]) -> Option<Vec<f64>> {
 #[test]
 fn peers_that_die_lie_or_fall_silent_cost_little_beside_honest_ones() {
     use Failure::{Cut, Killed, Stopped, WrongBytes, WrongList};
-    let runs: [&[Failure]; 4] =
-        [&[Killed, WrongList], &[Cut], &[Stopped], &[Killed, WrongBytes, WrongList, Stopped]];
+    let runs: [&[Failure]; 2] = [&[Cut, WrongList], &[Killed, WrongBytes, Stopped]];
     // A bound for a busy machine; the strict one is below.
-    for (failures, times) in runs.iter().zip(times(100_000_000, &runs).unwrap_or_default()) {
+    for (failures, times) in runs.iter().zip(times(75_000_000, &runs).unwrap_or_default()) {
         assert!(times < 2.5, "{failures:?}: {times} times as long");
     }
 }

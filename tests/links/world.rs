@@ -151,7 +151,10 @@ pub(crate) fn peer(daemon: &mut Placed<'_, Daemon>, ip: IpAddr) -> serde_json::V
     let document = daemon.on(|daemon| get(daemon.status(), "/peers").text());
     let document: serde_json::Value = serde_json::from_str(&document).unwrap();
     let of = |row: &&serde_json::Value| {
-        row["address"].as_str().and_then(|address| address.parse().ok()).map(|address: SocketAddr| address.ip())
+        row["address"]
+            .as_str()
+            .and_then(|address| address.parse().ok())
+            .map(|address: SocketAddr| address.ip())
             == Some(ip)
     };
     document["peers"].as_array().unwrap().iter().find(of).cloned().unwrap_or_default()

@@ -31,7 +31,8 @@ impl Namespace {
         SWEPT.call_once(sweep);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let own = Self { name: format!("{PREFIX}-{}-{number}-{label}", std::process::id()) };
-        (ip(&format!("netns add {}", own.name)) && ip(&format!("-n {} link set lo up", own.name))).then_some(own)
+        (ip(&format!("netns add {}", own.name)) && ip(&format!("-n {} link set lo up", own.name)))
+            .then_some(own)
     }
 
     pub fn name(&self) -> &str {
@@ -69,7 +70,8 @@ fn sweep() {
             continue;
         }
         let left = Command::new("ip").args(["netns", "pids", name]).output();
-        let left = left.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let left =
+            left.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         for pid in left.lines().filter_map(|pid| Pid::from_raw(pid.trim().parse().ok()?)) {
             let _ = kill_process(pid, Signal::KILL);
         }

@@ -61,6 +61,19 @@ fn apt_has_the_first_bytes_of_a_large_object_about_as_soon_as_from_the_mirror_al
 }
 
 #[test]
+fn a_mirror_that_trickles_does_not_keep_the_last_piece() {
+    // It joins, for the peer is slower than mirrors usually are.
+    let mut world = World::new(LARGE, &[mirror(0.1 * MB), neighbour(5.0 * MB)]);
+    assert_eq!(world.run(), Outcome::Closed);
+    let alone = Duration::from_secs_f64(LARGE as f64 / (5.0 * MB));
+    assert!(
+        world.elapsed() < alone + Duration::from_secs(3),
+        "{:?}, the peer alone {alone:?}",
+        world.elapsed()
+    );
+}
+
+#[test]
 fn four_equal_peers_each_carry_about_a_quarter() {
     let length = 40 * PIECE_LENGTH;
     let mut world = World::new(

@@ -57,7 +57,10 @@ impl Download {
     /// We keep a fetch waiting for the sake of our own limit, until [`Self::handle_begun`]: nobody is slow who waits for us.
     pub fn handle_held_back(&mut self, fetch: FetchId, now: Instant) {
         match self.fetches.get_mut(&fetch) {
-            Some(Fetch::Piece { held, .. }) => (*held, self.held_back) = (true, Some(now)),
+            Some(Fetch::Piece { held, .. }) => {
+                (*held, self.held_back) = (true, Some(now));
+                self.give_up_opening();
+            }
             Some(Fetch::Walk { walker, progress, .. }) => {
                 *progress = now;
                 match walker {

@@ -31,6 +31,7 @@ impl Download {
             && self.mirror == Mirror::Standby
             && self.prefer == Prefer::Speed
             && self.rest.is_none()
+            && self.held_back.is_none()
             // One piece is asked for once: who gives it gives everything.
             && self.geometry().pieces() > 1
             && self.released == 0
@@ -45,10 +46,16 @@ impl Download {
         self.mirror == Mirror::Standby && self.opening == Some(fetch)
     }
 
-    /// Whether this walk goes on where a peer is at work: apt hears this one, and peers that are slower are overtaken. Not
-    /// those that are slow for our own limit, which holds for all alike.
+    /// Whether this walk goes on where a peer is at work: apt hears this one, and peers that are slower are overtaken.
     pub(super) fn may_overtake(&self, fetch: FetchId) -> bool {
-        self.opening == Some(fetch) && self.held_back.is_none()
+        self.opening == Some(fetch)
+    }
+
+    /// Peers wait for our own limit: what the mirror sent twice would be taken from them.
+    pub(super) fn give_up_opening(&mut self) {
+        if let Some(fetch) = self.opening.filter(|fetch| self.is_opening_alone(*fetch)) {
+            self.cancel(fetch);
+        }
     }
 
     /// Whether the peer would give the whole piece in half the time that the mirror, whose walk has come to `offset`, takes for the

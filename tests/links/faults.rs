@@ -34,6 +34,7 @@ impl Failure {
 }
 
 /// Who fails, on a host of his own.
+#[allow(clippy::large_enum_variant, reason = "there are three of them")]
 enum Bad<'a> {
     Daemon(Failure, &'a Host, Placed<'a, Daemon>),
     Liar(Placed<'a, Peer>),

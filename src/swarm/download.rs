@@ -101,6 +101,8 @@ pub struct Download {
     /// What came lately.
     pub(super) from_peers: Meter,
     pub(super) from_mirror: Meter,
+    /// The walk of the mirror for the first bytes, since it was ordered.
+    pub(super) opening: Option<FetchId>,
     /// The mirror has helped and rests.
     pub(super) rest: Option<Rest>,
     pub(super) rests: Rests,
@@ -145,6 +147,7 @@ impl Download {
             resumed: PieceSet::none(geometry.pieces()),
             from_peers: Meter::new(now),
             from_mirror: Meter::new(now),
+            opening: None,
             rest: None,
             rests: Rests::default(),
             seed: 0,
@@ -374,12 +377,19 @@ impl Download {
         self.ledger.geometry()
     }
 
-    pub(super) fn order_walk(&mut self, walker: Walker, range: Range<u64>, start: State, now: Instant) {
+    pub(super) fn order_walk(
+        &mut self,
+        walker: Walker,
+        range: Range<u64>,
+        start: State,
+        now: Instant,
+    ) -> FetchId {
         let fetch = self.fetch_id();
         let piece = self.geometry().piece_at(range.start);
         let (offset, until) = (range.start, range.end);
         self.fetches.insert(fetch, Fetch::Walk { walker, piece, offset, until, start, progress: now });
         self.orders.push_back(Order::Walk { fetch, walker, range, start });
+        fetch
     }
 
     pub(super) fn order_piece(&mut self, source: SourceId, piece: PieceIndex, link: Link, now: Instant) {

@@ -31,8 +31,9 @@ impl Download {
             }
             None => None,
         };
-        // Bytes that are on trial are none yet: the mirror is not to wait for them.
-        if asked.is_some_and(|(_, piece)| self.is_on_trial(piece)) {
+        // Bytes that are on trial are none yet: the mirror is not to wait for them. Nor are its own first ones a reason for it to
+        // wait longer for peers.
+        if asked.is_some_and(|(_, piece)| self.is_on_trial(piece)) || self.is_opening_alone(fetch) {
             return;
         }
         self.last_byte = Some(now);
@@ -56,7 +57,10 @@ impl Download {
     /// We keep a fetch waiting for the sake of our own limit, until [`Self::handle_begun`]: nobody is slow who waits for us.
     pub fn handle_held_back(&mut self, fetch: FetchId, now: Instant) {
         match self.fetches.get_mut(&fetch) {
-            Some(Fetch::Piece { held, .. }) => (*held, self.held_back) = (true, Some(now)),
+            Some(Fetch::Piece { held, .. }) => {
+                (*held, self.held_back) = (true, Some(now));
+                self.give_up_opening();
+            }
             Some(Fetch::Walk { walker, progress, .. }) => {
                 *progress = now;
                 match walker {
@@ -189,7 +193,7 @@ impl Download {
     }
 
     fn go_on_walking(&mut self, fetch: FetchId, next: PieceIndex, end: End) {
-        let taken = self.ledger.is_linked(next) || self.is_taken(next);
+        let taken = self.ledger.is_linked(next) || (self.is_taken(next) && !self.may_overtake(fetch));
         let from = self.geometry().range(next).start;
         match (self.fetches.get_mut(&fetch), end) {
             (Some(Fetch::Walk { piece, start, until, .. }), End::State(state)) if from < *until => {

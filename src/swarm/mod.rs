@@ -11,6 +11,7 @@ mod judge;
 pub mod meetings;
 mod meter;
 pub mod neighbourhood;
+mod opening;
 mod order;
 mod owner;
 mod pace;

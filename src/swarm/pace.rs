@@ -11,6 +11,17 @@ pub(super) const HEDGE_UNKNOWN: Duration = Duration::from_secs(1);
 /// round trips that a mirror across the world takes anyway.
 pub(super) const HEDGE_LEAST: Duration = Duration::from_millis(150);
 
+/// Of a large object the mirror is asked for the first bytes after this time, whatever peers promise: enough for a list and
+/// the first pieces over a local network that is quick enough, and less than anybody notices.
+pub(super) const OPENING: Duration = Duration::from_millis(10);
+
+/// The same beside a neighbour that gives a whole piece within [`QUICK_PIECE`], as a rule: the mirror is spared, and where the
+/// rule does not hold apt loses what nobody notices.
+pub(super) const OPENING_BESIDE_QUICK: Duration = Duration::from_millis(100);
+
+/// A piece at 100 MB/s.
+pub(super) const QUICK_PIECE: Duration = Duration::from_millis(40);
+
 /// `transfer.prefer = "offload"`: how long the mirror is spared; well within the 30 s after which apt hangs up.
 pub(super) const HEDGE_OFFLOAD: Duration = Duration::from_secs(5);
 

@@ -26,6 +26,7 @@ impl Download {
                 self.note_late_peers(now);
             }
         }
+        self.open_by_mirror(now);
         self.rest_if_possible(now);
         self.ask_growing_holders(now);
         self.walk_front_if_overdue(now);
@@ -94,6 +95,7 @@ impl Download {
             Due::Now if self.mirror == Mirror::Standby => Some(now),
             _ => None,
         };
+        let opening = self.opening_at();
         let patience =
             (self.last_release + pace::APT_PATIENCE > now).then(|| self.last_release + pace::APT_PATIENCE);
         let findings = self.findings_until.filter(|until| *until > now);
@@ -103,6 +105,7 @@ impl Download {
             .chain(news)
             .chain(empty)
             .chain(hedge)
+            .chain(opening)
             .chain(patience)
             .chain(findings)
             .chain(busy)
@@ -358,9 +361,10 @@ impl Download {
                     fetching += 1;
                 }
                 // The mirror is in it: a slow or stuck one is worth a second try, but only by a free peer.
-                Fetch::Walk { piece: of, progress, .. }
+                Fetch::Walk { piece: of, progress, offset, .. }
                     if *of == piece
                         && now < *progress + pace::LATE_UNKNOWN
+                        && !self.is_much_quicker(peer, piece, *offset, now)
                         && self.geometry().pieces() > 1 =>
                 {
                     return false;

@@ -147,8 +147,9 @@ impl Download {
     fn claimed(&self) -> BTreeSet<PieceIndex> {
         let several = self.geometry().pieces() > 1;
         let mut claimed = BTreeSet::new();
-        for fetch in self.fetches.values() {
+        for (id, fetch) in &self.fetches {
             match fetch {
+                Fetch::Walk { .. } if self.is_opening_alone(*id) => {}
                 Fetch::Piece { piece, .. } => _ = claimed.insert(*piece),
                 Fetch::Walk { piece, walker: Walker::Mirror, .. } if several => {
                     claimed.extend([*piece, piece + 1]);

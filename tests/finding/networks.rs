@@ -11,6 +11,7 @@ use aptpeer::digest::Sha256;
 use crate::nodes::Network;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::mirror::Mirror;
+use crate::support::namespaces::{NOT_ALLOWED, Namespace, must};
 use crate::support::repository::{Package, Repository};
 use crate::support::wait_for;
 use crate::world::{fetch, learn, url};
@@ -29,56 +30,22 @@ const NODES: [&str; 4] = ["11.1.0.1", "11.2.0.1", "11.3.0.1", "11.4.0.1"];
 const FIRST: (&str, &str) = ("12.1.0.2", "12.1.0.1");
 const SECOND: (&str, &str) = ("12.2.0.2", "12.2.0.1");
 
-/// Namespaces that go with it.
-struct Namespaces([String; 2]);
-
-impl Namespaces {
-    /// Two of them; `None` where we may not make any.
-    fn new() -> Option<Self> {
-        let own = Self(["near", "far"].map(|end| format!("finding-{}-{end}", std::process::id())));
-        own.0.iter().all(|name| ip(&format!("netns add {name}"))).then_some(own)
-    }
-}
-
-impl Drop for Namespaces {
-    fn drop(&mut self) {
-        for name in &self.0 {
-            ip(&format!("netns del {name}"));
-        }
-    }
-}
-
-/// Whether `ip` did it.
-fn ip(words: &str) -> bool {
-    let output = Command::new("ip").args(words.split(' ')).output();
-    output.is_ok_and(|output| {
-        eprint!("{}", String::from_utf8_lossy(&output.stderr));
-        output.status.success()
-    })
-}
-
-#[track_caller]
-fn must(words: &str) {
-    assert!(ip(words), "ip {words}");
-}
-
 #[test]
 fn a_network_that_comes_late_or_changes_is_followed() {
     if let Ok(far) = std::env::var(FAR) {
         within(&far);
         return;
     }
-    let Some(namespaces) = Namespaces::new() else {
-        println!("skipped: this needs leave to make network namespaces (ip netns add), as root has it");
+    let (Some(near), Some(far)) = (Namespace::new("near"), Namespace::new("far")) else {
+        println!("{NOT_ALLOWED}");
         return;
     };
-    let [near, far] = &namespaces.0;
     let test = "networks::a_network_that_comes_late_or_changes_is_followed";
     let ran = Command::new("ip")
-        .args(["netns", "exec", near])
+        .args(["netns", "exec", near.name()])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
-        .env(FAR, far)
+        .env(FAR, far.name())
         .status();
     assert!(ran.unwrap().success(), "see above");
 }
@@ -95,7 +62,6 @@ fn far_program(folder: &std::path::Path, far: &str) -> std::path::PathBuf {
 
 /// The DHT at the far end: nodes that know each other, at addresses that are not reachable yet.
 fn far_nodes(program: &std::path::Path, far: &str) -> Vec<Daemon> {
-    must(&format!("-n {far} link set lo up"));
     for node in NODES {
         must(&format!("-n {far} addr add {node}/32 dev lo"));
     }
@@ -129,7 +95,6 @@ fn wait_for_external(daemon: &Daemon, address: &str) {
 }
 
 fn within(far: &str) {
-    must("link set lo up");
     let folder = tempfile::tempdir().unwrap();
     let _nodes = far_nodes(&far_program(folder.path(), far), far);
 

@@ -110,7 +110,8 @@ fn peers_at_our_limit_are_neither_slow_nor_helped_by_the_mirror() {
     #[allow(clippy::cast_precision_loss)]
     let rate = objects[1].len() as f64 / fetched.took.as_secs_f64();
     check_rate(rate, 2e6);
-    assert_eq!(mirror.bytes("*.deb"), 0);
+    // It is asked for the first bytes, and left alone when peers turn out to wait for us.
+    assert!(mirror.bytes("*.deb") < objects[1].len() as u64 / 2, "{}", mirror.bytes("*.deb"));
     check_innocence(&daemon);
 }
 

@@ -10,7 +10,7 @@ use crate::support::daemon::{Daemon, Setup};
 use crate::support::mirror::Mirror;
 use crate::support::peers::{Fault, Peer};
 use crate::support::server::{Connection, Server};
-use crate::world::{faults_in, fetch, learn, objects, repository, slices, url};
+use crate::world::{faults_in, fetch, give_peers_time, learn, objects, repository, slices, url};
 
 /// As in the other tests of single peers: bounded by how long a busy machine takes.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -34,6 +34,7 @@ fn check(what: &str, peer: SocketAddr, names: &[&str]) {
         let mirror = Mirror::start(&repository.root());
         let daemon = Setup::new().peer(peer).start();
         learn(daemon.proxy(), &mirror);
+        give_peers_time(&mirror);
         let fetched = fetch(daemon.proxy(), &url(&mirror, &repository, name), &[]);
         assert_eq!(fetched.head.status, 200, "{what}, {name}: {}", fetched.head.head);
         assert!(fetched.body == objects[at], "{what}, {name}: {} bytes", fetched.body.len());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use aptpeer::pieces::Geometry;
 
 use crate::support::http::{Response, Wire};
-use crate::support::mirror::Mirror;
+use crate::support::mirror::{Fault, Mirror, Rule};
 use crate::support::repository::{Package, Repository, native};
 
 /// The packages, smallest first.
@@ -72,6 +72,12 @@ pub(crate) fn learn(proxy: SocketAddr, mirror: &Mirror) {
         let fetched = fetch(proxy, &format!("{}/debian/dists/test/{file}", mirror.url()), &[]);
         assert!(fetched.head.status == 200 && fetched.is_whole(), "{file}: {}", fetched.head.head);
     }
+}
+
+/// Lets packages come from the mirror a while after they were asked for. It is asked for the first bytes of large ones at once,
+/// and could give everything before peers have shown what they are.
+pub(crate) fn give_peers_time(mirror: &Mirror) {
+    mirror.script(Rule::new("*.deb", Fault::Latency(Duration::from_millis(1500))));
 }
 
 /// Where the mirror has a package.

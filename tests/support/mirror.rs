@@ -151,7 +151,7 @@ impl Mirror {
         self.server.address()
     }
 
-    /// `http://127.0.0.1:PORT`, without a slash.
+    /// `http://ADDRESS:PORT`, without a slash.
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
     }

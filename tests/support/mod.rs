@@ -9,9 +9,12 @@ pub mod apt;
 pub mod daemon;
 pub mod http;
 pub mod mirror;
+pub mod namespaces;
 pub mod peers;
+pub mod relay;
 pub mod repository;
 pub mod server;
+pub mod switch;
 
 use std::time::{Duration, Instant};
 

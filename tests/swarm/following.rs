@@ -18,7 +18,9 @@ fn a_follower_leaves_the_mirror_to_the_leader() {
         let mut world =
             World::with(LARGE, &[mirror(8.0 * MB), leader(ahead, 8.0 * MB)], prefer).mirror_known(8.2 * MB);
         assert_eq!(world.run(), Outcome::Closed);
-        assert_eq!(world.mirror_bytes, 0, "{prefer:?}: {:?}", world.facts);
+        // The first bytes come from the mirror where time is what counts.
+        let opening = if prefer == Prefer::Speed { PIECE_LENGTH / 2 } else { 0 };
+        assert!(world.mirror_bytes <= opening, "{prefer:?}: {} {:?}", world.mirror_bytes, world.facts);
         let leader_is_through = (LARGE as f64 / MB - ahead) / 8.0;
         let took = world.elapsed().as_secs_f64();
         assert!(took < leader_is_through + 0.5, "{took} s, the leader {leader_is_through} s");

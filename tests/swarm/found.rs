@@ -207,7 +207,7 @@ fn a_signed_list_releases_at_once() {
     assert!(unsigned.mirror_bytes > 0, "somebody had to walk the front");
     let mut world = World::new(LARGE, &swarm).list_found(milliseconds(1), right, true);
     assert_eq!(world.run(), Outcome::Closed);
-    assert_eq!(world.mirror_bytes, 0, "as with neighbours");
+    assert!(world.mirror_bytes <= PIECE_LENGTH / 2, "nothing but the first bytes, as with neighbours");
     assert!(!world.facts.contains(&Fact::PublisherWrong) && world.faults().is_empty());
 }
 

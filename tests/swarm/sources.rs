@@ -31,12 +31,46 @@ fn an_empty_object_needs_nobody() {
 
 #[test]
 fn neighbours_that_hold_it_spare_the_mirror() {
+    let swarm = [mirror(10.0 * MB), neighbour(50.0 * MB), neighbour(50.0 * MB)];
     for length in [50_000, PIECE_LENGTH + 1, LARGE] {
-        let mut world = World::new(length, &[mirror(10.0 * MB), neighbour(50.0 * MB), neighbour(50.0 * MB)]);
-        assert_eq!(world.run(), Outcome::Closed);
-        assert_eq!(world.mirror_bytes, 0, "{length} bytes");
-        assert!(world.faults().is_empty());
+        for prefer in [Prefer::Speed, Prefer::Offload] {
+            let mut world = World::with(length, &swarm, prefer);
+            assert_eq!(world.run(), Outcome::Closed);
+            // Of a large one apt has the mirror's first bytes, until peers are ahead.
+            let opening = if prefer == Prefer::Speed && length > PIECE_LENGTH { PIECE_LENGTH / 2 } else { 0 };
+            assert!(world.mirror_bytes <= opening, "{length} bytes, {prefer:?}: {}", world.mirror_bytes);
+            assert!(world.faults().is_empty());
+        }
     }
+}
+
+#[test]
+fn apt_has_the_first_bytes_of_a_large_object_about_as_soon_as_from_the_mirror_alone() {
+    let first = |swarm: &[Behaviour]| {
+        let mut world = World::new(LARGE, swarm);
+        assert_eq!(world.run(), Outcome::Closed);
+        world.first_byte.unwrap()
+    };
+    let direct = first(&[mirror(10.0 * MB)]);
+    let silent = Behaviour { silent: true, ..neighbour(50.0 * MB) };
+    let slow = neighbour(0.1 * MB);
+    for peer in [neighbour(50.0 * MB), slow, silent, stranger(1, 5.0 * MB)] {
+        let later = first(&[mirror(10.0 * MB), peer]).saturating_sub(direct);
+        assert!(later <= Duration::from_millis(20), "{later:?} later");
+    }
+}
+
+#[test]
+fn a_mirror_that_trickles_does_not_keep_the_last_piece() {
+    // It joins, for the peer is slower than mirrors usually are.
+    let mut world = World::new(LARGE, &[mirror(0.1 * MB), neighbour(5.0 * MB)]);
+    assert_eq!(world.run(), Outcome::Closed);
+    let alone = Duration::from_secs_f64(LARGE as f64 / (5.0 * MB));
+    assert!(
+        world.elapsed() < alone + Duration::from_secs(3),
+        "{:?}, the peer alone {alone:?}",
+        world.elapsed()
+    );
 }
 
 #[test]

@@ -143,7 +143,6 @@ impl Node {
         let client = PeerClient::new();
         let wiring = neighbours::Wiring {
             fixed: fixed.clone(),
-            lan: watch::channel(Vec::new()).1,
             dht: dht.as_ref().map(|(dht, _)| dht.clone()),
             index: index.clone(),
             client: client.clone(),
@@ -228,7 +227,9 @@ impl Node {
         }
         let (asking, judging, stop) = (neighbours.clone(), downloads.clone(), quiet.clone());
         let banned = move || judging.bans().into_iter().map(|ban| ban.peer).collect();
-        tasks.spawn(async move { asking.run(banned, stop).await });
+        // Nothing tells of the local network yet.
+        let lan = watch::channel(Vec::new()).1;
+        tasks.spawn(async move { asking.run(lan, Vec::clone, banned, stop).await });
         let port = record.peers.first().map(SocketAddr::port);
         let announcer = dht
             .clone()

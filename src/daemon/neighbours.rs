@@ -4,8 +4,6 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use crate::config::Settings;
 use crate::digest::InfoHash;
 use crate::discovery::{Archive, Ask, Dht, Fixed, Neighbours, NeighboursConfig, Reply};
@@ -18,8 +16,6 @@ use crate::swarm::neighbourhood::{Refusal, Told};
 /// What the neighbours of a daemon are wired to.
 pub(super) struct Wiring {
     pub(super) fixed: Arc<Fixed>,
-    /// The peers of the local network, as they come and go.
-    pub(super) lan: watch::Receiver<Vec<SocketAddr>>,
     pub(super) dht: Option<Dht>,
     pub(super) index: Index,
     pub(super) client: PeerClient,
@@ -30,7 +26,7 @@ pub(super) struct Wiring {
 
 /// The neighbours; their task is [`Neighbours::run`].
 pub(super) fn open(settings: &Settings, wiring: Wiring) -> Arc<Neighbours> {
-    let Wiring { fixed, lan, dht, index, client, metrics, own } = wiring;
+    let Wiring { fixed, dht, index, client, metrics, own } = wiring;
     let allow_local = settings.network.allow_private_peers;
     let port = own.first().map(SocketAddr::port).filter(|_| settings.privacy.announce);
     let config = NeighboursConfig {
@@ -39,7 +35,6 @@ pub(super) fn open(settings: &Settings, wiring: Wiring) -> Arc<Neighbours> {
         allow_local,
         own,
         fixed,
-        lan,
         dht,
         announce: port.map(|port| (port, settings.dht.announce_interval.get())),
         strangers: !settings.privacy.lan_only,

@@ -185,8 +185,8 @@ impl Round<'_> {
         let now = clock::now();
         match done {
             Done::Told(peer, Ok(told), took) => {
-                debug!(%peer, ?told, "a neighbour told what it holds");
                 self.all.lock().handle_told(peer, told, took, now);
+                debug!(%peer, ?took, "a neighbour told what it holds");
             }
             Done::Told(peer, Err(why), _) => {
                 debug!(%peer, ?why, "a neighbour tells nothing");

@@ -37,7 +37,7 @@ use self::site::{KnownPeers, StatusSite, into_response};
 use crate::causes::Causes;
 use crate::clock;
 use crate::config::{Announcing, Prefer, Settings, Signatures, UpstreamProxy};
-use crate::discovery::{Dht, Discovery, Driver, Fixed, Lan, LanDriver, Neighbours};
+use crate::discovery::{Dht, Discovery, Driver, Fixed, Lan, LanDriver, LanPeer, Neighbours};
 use crate::download::{Downloads, DownloadsConfig};
 use crate::http::{Limits, serve};
 use crate::index::{self, Index, Verification};
@@ -165,10 +165,8 @@ impl Node {
             listeners.peers.iter().filter_map(|peer| peer.local_addr().ok()).collect();
         let client = PeerClient::of(swarm.clone());
         let lan = lan::open(&settings, &record.peers, &swarm)?;
-        let nobody = || watch::channel(Arc::from([])).1;
         let wiring = neighbours::Wiring {
             fixed: fixed.clone(),
-            lan: lan.as_ref().map_or_else(nobody, |(lan, _)| lan.watch()),
             dht: dht.as_ref().map(|(dht, _)| dht.clone()),
             index: index.clone(),
             client: client.clone(),
@@ -270,7 +268,10 @@ impl Node {
         }
         let (asking, judging, stop) = (neighbours.clone(), downloads.clone(), quiet.clone());
         let banned = move || judging.bans().into_iter().map(|ban| ban.peer).collect();
-        tasks.spawn(async move { asking.run(banned, stop).await });
+        let nobody = || watch::channel(Arc::from([])).1;
+        let on_lan = lan.as_ref().map_or_else(nobody, Lan::watch);
+        let addresses = |peers: &Arc<[LanPeer]>| peers.iter().map(|peer| peer.address).collect();
+        tasks.spawn(async move { asking.run(on_lan, addresses, banned, stop).await });
         let peer_config = PeerSiteConfig {
             max_uploads: settings.transfer.max_concurrent_uploads.get() as usize,
             max_rate: settings.transfer.max_upload_rate.bytes_per_second(),

@@ -4,10 +4,8 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use crate::config::{Announcing, Settings};
-use crate::discovery::{Archive, Ask, Dht, Fixed, LanPeer, Neighbours, NeighboursConfig, Reply};
+use crate::discovery::{Archive, Ask, Dht, Fixed, Neighbours, NeighboursConfig, Reply};
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::peer::{Acquaintances, PeerClient, PeerError};
@@ -18,8 +16,6 @@ use crate::wire::Swarm;
 /// What the neighbours of a daemon are wired to.
 pub(super) struct Wiring {
     pub(super) fixed: Arc<Fixed>,
-    /// The peers of the local network, as they come and go.
-    pub(super) lan: watch::Receiver<Arc<[LanPeer]>>,
     pub(super) dht: Option<Dht>,
     pub(super) index: Index,
     pub(super) client: PeerClient,
@@ -31,7 +27,7 @@ pub(super) struct Wiring {
 
 /// The neighbours; their task is [`Neighbours::run`].
 pub(super) fn open(settings: &Settings, wiring: Wiring) -> Arc<Neighbours> {
-    let Wiring { fixed, lan, dht, index, client, metrics, own, swarm } = wiring;
+    let Wiring { fixed, dht, index, client, metrics, own, swarm } = wiring;
     let allow_local = settings.network.allow_private_peers;
     let port = own.first().map(SocketAddr::port).filter(|_| settings.privacy.announce != Announcing::Never);
     let config = NeighboursConfig {
@@ -40,7 +36,6 @@ pub(super) fn open(settings: &Settings, wiring: Wiring) -> Arc<Neighbours> {
         allow_local,
         own,
         fixed,
-        lan,
         dht,
         announce: port.map(|port| (port, settings.dht.announce_interval.get())),
         strangers: !settings.privacy.lan_only,

@@ -1,10 +1,14 @@
 //! `/have` and `/neighbours` as the peer port answers them.
 
+use std::net::SocketAddr;
+
 use aptpeer::digest::Sha256;
 use aptpeer::wire::{HaveSet, neighbours_from_json};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::support::daemon::{Daemon, Setup};
-use crate::support::http::{Response, get, request};
+use crate::support::http::{Response, Wire, get, request};
 use crate::support::mirror::Mirror;
 use crate::support::peers::Peer;
 use crate::{SOON, install, packages, through, wait_for};
@@ -77,10 +81,17 @@ fn neighbours_are_those_that_answered() {
     // The first peer knows no have-sets: it is a neighbour, but has told us nothing.
     let (plain, other) = (Peer::honest(&[]), Setup::new().start());
     let daemon = Setup::new().peer(plain.address()).peer(other.peer()).start();
-    let told = || daemon.log().contains("a neighbour told what it holds").then_some(());
-    assert!(wait_for(SOON, told).is_some());
-    let answer = request(daemon.peer(), "GET", "/neighbours", &[]);
-    assert_eq!(answer.header("content-type"), Some("application/json"));
-    // Both are at the address that asks: no one is told of himself.
-    assert_eq!(neighbours_from_json(&answer.body), Some(Vec::new()));
+    let told_at = |ip: [u8; 4]| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((ip, 0)).into()).unwrap();
+        socket.connect(&daemon.peer().into()).unwrap();
+        let mut wire = Wire::over(socket.into());
+        wire.ask("GET", "/neighbours", &[]);
+        let answer = wire.response().unwrap();
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        neighbours_from_json(&answer.body).unwrap()
+    };
+    let known = || (told_at([127, 0, 0, 2]) == [other.peer()]).then_some(());
+    assert!(wait_for(SOON, known).is_some(), "{:?}", told_at([127, 0, 0, 2]));
+    assert_eq!(told_at([127, 0, 0, 1]), [], "no one is told of himself");
 }

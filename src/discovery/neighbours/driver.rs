@@ -1,9 +1,9 @@
 //! The task behind the neighbours: asks them what they hold, and meets others in the DHT.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use tracing::debug;
 use super::{Archive, Neighbours};
 use crate::clock;
 use crate::digest::{InfoHash, Sha256};
-use crate::discovery::{Dht, LanPeer};
+use crate::discovery::Dht;
 use crate::swarm::meetings::{Meeting, Meetings};
 use crate::swarm::neighbourhood::{About, Bond, Question, Refusal, Told};
 
@@ -46,8 +46,15 @@ struct Round<'a> {
 }
 
 impl Neighbours {
-    /// Asks and announces until `shutdown`. `banned` says who is banned for lies; it is asked every few seconds.
-    pub async fn run(&self, banned: impl Fn() -> Vec<SocketAddr> + Send, shutdown: CancellationToken) {
+    /// Asks and announces until `shutdown`. `lan` are the peers of the local network as they come and go, with their
+    /// `addresses`; `banned` says who is banned for lies, and is asked every few seconds.
+    pub async fn run<T: Send + Sync>(
+        &self,
+        mut lan: watch::Receiver<T>,
+        addresses: impl Fn(&T) -> Vec<SocketAddr> + Send + Sync,
+        banned: impl Fn() -> Vec<SocketAddr> + Send + Sync,
+        shutdown: CancellationToken,
+    ) {
         let every = self.config.announce.map(|(_, every)| every);
         let mut round = Round {
             all: self,
@@ -56,10 +63,12 @@ impl Neighbours {
             looked_around: None,
             tasks: JoinSet::new(),
         };
-        let mut lan = self.config.lan.clone();
         let mut moves = self.config.dht.as_ref().map(Dht::moves);
         loop {
-            round.look_around(&banned);
+            if round.is_to_look_around() {
+                let present = addresses(&lan.borrow_and_update());
+                round.look_around(&present, &banned());
+            }
             round.start_due();
             let until = round.next_event();
             tokio::select! {
@@ -76,23 +85,22 @@ impl Neighbours {
 }
 
 impl Round<'_> {
-    /// Takes note of who and what there is, now and then.
-    fn look_around(&mut self, banned: &impl Fn() -> Vec<SocketAddr>) {
+    fn is_to_look_around(&self) -> bool {
+        self.looked_around.is_none_or(|at| clock::now() >= at + LOOK_AROUND)
+    }
+
+    /// Takes note of who and what there is: `lan` are the peers of the local network.
+    fn look_around(&mut self, lan: &[SocketAddr], banned: &[SocketAddr]) {
         let now = clock::now();
-        if self.looked_around.is_some_and(|at| now < at + LOOK_AROUND) {
-            return;
-        }
         self.looked_around = Some(now);
         let config = &self.all.config;
         self.archives = (config.archives)();
         let names: Vec<_> = self.archives.iter().map(|archive| archive.name).collect();
         self.meetings.set_archives(&names, now);
-        let banned = banned();
         let mut machine = self.all.lock();
         machine.set_always(Bond::Fixed, &self.others(&config.fixed.addresses()), now);
-        let on_lan: Vec<SocketAddr> = config.lan.borrow().iter().map(|peer| peer.address).collect();
-        machine.set_always(Bond::Lan, &self.others(&on_lan), now);
-        machine.handle_banned(&banned, now);
+        machine.set_always(Bond::Lan, &self.others(lan), now);
+        machine.handle_banned(banned, now);
     }
 
     fn others(&self, peers: &[SocketAddr]) -> Vec<SocketAddr> {
@@ -176,8 +184,8 @@ impl Round<'_> {
         let now = clock::now();
         match done {
             Done::Told(peer, Ok(told), took) => {
-                debug!(%peer, ?told, "a neighbour told what it holds");
                 self.all.lock().handle_told(peer, told, took, now);
+                debug!(%peer, ?took, "a neighbour told what it holds");
             }
             Done::Told(peer, Err(why), _) => {
                 debug!(%peer, ?why, "a neighbour tells nothing");
@@ -225,14 +233,14 @@ async fn find(dht: &Dht, info_hash: InfoHash) -> Vec<SocketAddr> {
 }
 
 /// Waits until the peers of the local network are others; for ever, where nobody would tell.
-async fn changed(lan: &mut tokio::sync::watch::Receiver<Arc<[LanPeer]>>) {
+async fn changed<T>(lan: &mut watch::Receiver<T>) {
     if lan.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
 /// Waits for the next move; for ever, where there is none to come.
-async fn moved(moves: &mut Option<tokio::sync::watch::Receiver<u64>>) {
+async fn moved(moves: &mut Option<watch::Receiver<u64>>) {
     if let Some(told) = moves
         && told.changed().await.is_ok()
     {
@@ -240,4 +248,63 @@ async fn moved(moves: &mut Option<tokio::sync::watch::Receiver<u64>>) {
     }
     *moves = None;
     std::future::pending::<()>().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::discovery::{Ask, Discovery as _, Fixed, NeighboursConfig, Reply};
+    use crate::metrics::Metrics;
+    use crate::wire::HaveSet;
+
+    /// Everybody holds this.
+    struct All(Sha256);
+
+    impl Ask for All {
+        fn objects(&self, _peer: SocketAddr, _known: Option<String>) -> Reply<'_, Told> {
+            let set = HaveSet::of(&[self.0]);
+            Box::pin(async { Ok(Told::Set { set, tag: None, age: Duration::ZERO }) })
+        }
+
+        fn neighbours(&self, _peer: SocketAddr) -> Reply<'_, Vec<SocketAddr>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn peers_of_the_local_network_are_asked_as_they_come_and_forgotten_as_they_go() {
+        let object = Sha256::of(b"object");
+        let config = NeighboursConfig {
+            seed: 1,
+            allow_local: false,
+            own: vec!["192.168.1.1:1".parse().unwrap()],
+            fixed: Arc::new(Fixed::new(Vec::new())),
+            dht: None,
+            announce: None,
+            strangers: false,
+            metrics: Metrics::new(clock::now()),
+            archives: Box::new(Vec::new),
+        };
+        let neighbours = Neighbours::new(config, Arc::new(All(object)));
+        let (network, lan) = watch::channel(Vec::new());
+        let shutdown = CancellationToken::new();
+        let test = async {
+            let until = async |count: usize| {
+                while neighbours.providers(&object).len() != count {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let peer = |text: &str| text.parse::<SocketAddr>().unwrap();
+            network.send(vec![peer("192.168.1.1:1"), peer("192.168.1.2:1"), peer("192.168.1.3:1")]).unwrap();
+            until(2).await;
+            network.send(vec![peer("192.168.1.3:1")]).unwrap();
+            until(1).await;
+            assert_eq!(neighbours.counts(), (1, 0));
+            assert_eq!(neighbours.introduced_to([9, 9, 9, 9].into()), []);
+            shutdown.cancel();
+        };
+        tokio::join!(neighbours.run(lan, Vec::clone, Vec::new, shutdown.clone()), test);
+    }
 }

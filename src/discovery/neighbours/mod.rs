@@ -11,9 +11,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
-use super::{Dht, Discovery, Fixed, LanPeer, Outlook, Provider};
+use super::{Dht, Discovery, Fixed, Outlook, Provider};
 use crate::clock;
 use crate::digest::{InfoHash, Sha256};
 use crate::metrics::Metrics;
@@ -50,8 +50,6 @@ pub struct NeighboursConfig {
     pub own: Vec<SocketAddr>,
     /// The peers that the configuration names.
     pub fixed: Arc<Fixed>,
-    /// The peers of the local network, as they come and go.
-    pub lan: watch::Receiver<Arc<[LanPeer]>>,
     /// Where strangers meet; `None` where none are wanted.
     pub dht: Option<Dht>,
     /// The port at which peers reach us, and how often to tell; `None` where we are not announced.

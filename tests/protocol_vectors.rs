@@ -189,6 +189,7 @@ fn piece_lists_have_the_limits_of_the_document() {
         length: fits,
         states: vec![Some([0xff; 32]); pieces as usize - 1],
         have: PieceSet::all(pieces).ranges(),
+        intent: None,
     };
     assert!(list.to_json().len() <= MAX_PIECE_LIST_BYTES);
     assert!(section("## 3.").contains(&format!("{MAX_WAIT_SECONDS} at most")));

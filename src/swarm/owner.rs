@@ -378,8 +378,9 @@ impl Download {
         all - sent > rate * pace::CONTENT_WITH.as_secs_f64() && rate < self.mirror_estimate()
     }
 
-    /// Leaves the mirror to a node that walks it as well and is ahead of us. Where both are equally far, the rank decides. As
-    /// who is ahead only gets further, never do both leave it to each other.
+    /// Leaves the mirror to a node that walks it as well, unless that is behind us by a piece. It may not know of us, for it may
+    /// have asked before we began, and what it told of its progress is old: so it is for us to give way. Should both do so, the
+    /// rank decides who walks again, and that one gives way only to somebody who is ahead.
     pub(super) fn yield_to_walker(&mut self, now: Instant) {
         if self.mirror != Mirror::Active || self.company.yields >= YIELDS || self.company.nodes.is_empty() {
             return;
@@ -393,7 +394,7 @@ impl Download {
                 return false;
             };
             let Intent::Walks(there) = wants.intent else { return false };
-            let before = there > at || (there == at && Some(node.rank) > self.company.own);
+            let before = there > at || (self.company.yields == 0 && there + PIECE_LENGTH > at);
             before && peer.is_alive() && now < self.patience_with(peer, &wants, false)
         };
         if self.company.nodes.iter().any(ahead) {
@@ -633,22 +634,20 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_walk_the_one_behind_leaves_it_to_the_other() {
+    fn of_two_that_walk_who_knows_of_the_other_gives_way_and_goes_on_where_both_did() {
         let (nodes, now) = (ranked(2), Instant::now());
-        for (other, there, expected) in [
-            // Who is ahead goes on, whatever its rank; where both are equally far, the rank decides.
-            (nodes[1], 5_000, true),
-            (nodes[0], 0, true),
-            (nodes[1], 0, false),
-        ] {
-            let own = if other == nodes[0] { nodes[1] } else { nodes[0] };
-            let (mut download, others) = download(50_000_000, own, &[other], now);
-            let late = now + ASK_MOST;
-            download.handle_timeout(late);
-            assert!(walks(&download));
-            says(&mut download, others[0], Intent::Walks(there), 0, late + MS);
-            assert_eq!(!walks(&download), expected, "{there}");
-        }
+        let (mut higher, others) = download(50_000_000, nodes[0], &nodes[1..], now);
+        let late = now + ASK_MOST;
+        higher.handle_timeout(late);
+        assert!(walks(&higher));
+        says(&mut higher, others[0], Intent::Walks(0), 0, late + MS);
+        assert_eq!(higher.intent(), Some(Intent::Follows));
+        says(&mut higher, others[0], Intent::Follows, 0, late + 2 * MS);
+        assert!(walks(&higher), "the other gave way as well");
+        says(&mut higher, others[0], Intent::Walks(0), 0, late + 3 * MS);
+        assert!(walks(&higher), "once is enough");
+        says(&mut higher, others[0], Intent::Walks(9), 0, late + 4 * MS);
+        assert!(!walks(&higher), "but not where that is ahead");
     }
 
     #[test]

@@ -75,7 +75,8 @@ impl Intent {
         match text {
             "undecided" => Some(Self::Undecided),
             "follows" => Some(Self::Follows),
-            bytes => bytes.parse().ok().map(Self::Walks),
+            bytes if bytes.bytes().all(|byte| byte.is_ascii_digit()) => bytes.parse().ok().map(Self::Walks),
+            _ => None,
         }
     }
 

@@ -189,7 +189,7 @@ fn a_network_takes_one_copy_from_the_mirror() {
 #[test]
 fn a_network_that_loses_machines_takes_little_more() {
     on_a_network("scenario::a_network_that_loses_machines_takes_little_more", |network| {
-        let plan = Plan { hosts: 4, small: 40, large: 1, large_bytes: 12_000_000, killed: 1, megabits: 100 };
+        let plan = Plan { hosts: 4, small: 40, large: 1, large_bytes: 28_000_000, killed: 1, megabits: 100 };
         let report = run(network, &plan);
         assert!(report.copies <= 1.5, "{} copies", report.copies);
     });

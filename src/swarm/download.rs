@@ -205,10 +205,11 @@ impl Download {
             Holding::Asked { .. } | Holding::Gone => Holding::Pieces { have, asked_at: now, grown_at: now },
         };
         let (kind, group) = (peer.kind, peer.group);
-        self.claims.put(source, kind, group, list);
-        self.revision += 1;
-        self.drop_foreign_links();
-        self.check_camp_against_walk();
+        if self.claims.put(source, kind, group, list) {
+            self.revision += 1;
+            self.drop_foreign_links();
+            self.check_camp_against_walk();
+        }
     }
 
     /// The peer has nothing new to tell of the object.

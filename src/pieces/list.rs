@@ -70,6 +70,12 @@ impl PieceList {
             && self.inner.iter().zip(&other.inner).all(|(a, b)| a.is_none() || b.is_none() || a == b)
     }
 
+    /// Whether everything that `other` claims is claimed here too.
+    pub fn includes(&self, other: &Self) -> bool {
+        self.inner.len() == other.inner.len()
+            && self.inner.iter().zip(&other.inner).all(|(a, b)| b.is_none() || a == b)
+    }
+
     /// Fills what is unknown here from `other`.
     pub fn fill_from(&mut self, other: &Self) {
         for (mine, theirs) in self.inner.iter_mut().zip(&other.inner) {
@@ -125,5 +131,6 @@ mod tests {
         merged.fill_from(&late);
         assert!(merged.is_complete());
         assert!(!merged.agrees_with(&other));
+        assert!(merged.includes(&late) && !late.includes(&merged) && !merged.includes(&other));
     }
 }

@@ -92,6 +92,10 @@ pub(super) struct Claims {
     contested: Vec<Rank>,
     /// How far the camp's word on each inner boundary is to be trusted: asked for at every turn, with hundreds of lists.
     trust: Vec<Trust>,
+    /// The first network that says anything of each inner boundary.
+    first_networks: Vec<Option<Group>>,
+    /// Which inner boundaries may be passed on.
+    attested: Vec<bool>,
     /// Peers whose list is none of the camp's.
     outsiders: BTreeSet<SourceId>,
     /// Whether there is a list that nobody answers for.
@@ -99,15 +103,46 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Takes a peer's list; a later one of the same peer replaces the earlier.
-    pub(super) fn put(&mut self, source: SourceId, kind: PeerKind, group: Group, list: PieceList) {
+    /// Takes a peer's list; a later one of the same peer replaces the earlier. Says whether anything follows from it that
+    /// did not before.
+    pub(super) fn put(&mut self, source: SourceId, kind: PeerKind, group: Group, list: PieceList) -> bool {
         let voice = Voice::Peer { source, kind, group };
         let claim = Claim { voice, list, discarded: false, leads: false };
-        match self.claims.iter_mut().find(|claim| claim.voice.source() == Some(source)) {
+        let place = self.claims.iter().position(|claim| claim.voice.source() == Some(source));
+        let earlier = place.and_then(|place| self.claims.get(place));
+        if earlier.is_some_and(|earlier| !earlier.discarded && earlier.list == claim.list) {
+            return false;
+        }
+        if self.only_adds(earlier, &claim.list) {
+            return self.add_to_camp(place, claim);
+        }
+        match place.and_then(|place| self.claims.get_mut(place)) {
             Some(earlier) => *earlier = claim,
             None => self.claims.push(claim),
         }
         self.form_camps();
+        true
+    }
+
+    /// Whether all lists so far agree, this one with them, and it says no less than the same peer's earlier one. Then
+    /// nothing has to be looked at anew: in a crowd hundreds of lists come that tell of a piece more.
+    fn only_adds(&self, earlier: Option<&Claim>, list: &PieceList) -> bool {
+        self.camp.as_ref().is_some_and(|camp| camp.agrees_with(list))
+            && self.claims.iter().all(|claim| claim.leads)
+            && earlier.is_none_or(|earlier| list.includes(&earlier.list))
+    }
+
+    fn add_to_camp(&mut self, place: Option<usize>, claim: Claim) -> bool {
+        let Some(camp) = &mut self.camp else { return false };
+        let mut news = !camp.includes(&claim.list);
+        camp.fill_from(&claim.list);
+        let claim = Claim { leads: true, ..claim };
+        news |= self.weigh(&claim);
+        match place.and_then(|place| self.claims.get_mut(place)) {
+            Some(earlier) => *earlier = claim,
+            None => self.claims.push(claim),
+        }
+        news
     }
 
     /// Takes a list that a look-up found; says whether it is a new one, and one of the first.
@@ -194,23 +229,9 @@ impl Claims {
     /// contradicts, or by peers of two networks. The first needs nobody's word, the one behind the last piece is the
     /// digest.
     pub(super) fn attested(&self, count: PieceIndex) -> Vec<bool> {
-        let mut networks: Vec<Option<Group>> = vec![None; count as usize + 1];
-        let mut attested = vec![false; count as usize + 1];
-        (attested[0], attested[count as usize]) = (true, true);
-        let publishers_agree = !self.contested.contains(&Rank::Publisher);
-        for claim in self.in_camp() {
-            let network = claim.voice.network();
-            let signed = claim.voice == Voice::Publisher && publishers_agree;
-            for (boundary, _) in (1..).zip(claim.list.inner()).filter(|(_, state)| state.is_some()) {
-                let (Some(seen), Some(slot)) = (networks.get_mut(boundary), attested.get_mut(boundary))
-                else {
-                    break;
-                };
-                *slot |= signed || (network.is_some() && seen.is_some() && *seen != network);
-                *seen = seen.or(network);
-            }
-        }
-        attested
+        let inner =
+            (1..count).map(|boundary| self.attested.get(boundary as usize - 1).copied().unwrap_or(false));
+        std::iter::once(true).chain(inner).chain(std::iter::once(true)).collect()
     }
 
     /// Whether what the leading camp says of a boundary is said by found lists only, for which nobody answers.
@@ -294,8 +315,15 @@ impl Claims {
         let outside = self.claims.iter().filter(|claim| !claim.leads);
         self.outsiders = outside.filter_map(|claim| claim.voice.source()).collect();
         self.any_found = self.claims.iter().any(|claim| claim.voice == Voice::Found);
-        self.weigh(camp.as_ref().map_or(0, |camp| camp.inner().len()));
+        let boundaries = camp.as_ref().map_or(0, |camp| camp.inner().len());
         self.camp = camp;
+        (self.trust, self.attested) = (vec![Trust::Lone; boundaries], vec![false; boundaries]);
+        self.first_networks = vec![None; boundaries];
+        let claims = std::mem::take(&mut self.claims);
+        for claim in claims.iter().filter(|claim| claim.leads) {
+            self.weigh(claim);
+        }
+        self.claims = claims;
     }
 
     fn of_rank(&self, rank: Rank) -> impl Iterator<Item = &Claim> {
@@ -337,23 +365,31 @@ impl Claims {
         outvoted
     }
 
-    /// Whom the leading camp's word on each boundary comes from.
-    fn weigh(&mut self, boundaries: usize) {
-        self.trust.clear();
-        self.trust.resize(boundaries, Trust::Lone);
-        let mut first_networks: Vec<Option<Group>> = vec![None; boundaries];
-        for claim in self.claims.iter().filter(|claim| claim.leads && claim.voice != Voice::Found) {
-            let (rank, network) = (claim.voice.rank(), claim.voice.network());
-            let vouches =
-                matches!(rank, Rank::Publisher | Rank::Neighbour) && !self.contested.contains(&rank);
-            let words = claim.list.inner().iter().zip(&mut self.trust).zip(&mut first_networks);
-            for ((_, trust), first) in words.filter(|((state, _), _)| state.is_some()) {
-                if vouches || (first.is_some() && *first != network) {
-                    *trust = Trust::Open;
-                }
-                *first = first.or(network);
-            }
+    /// Counts what a list of the leading camp makes of each boundary; says whether it made anything more of one.
+    fn weigh(&mut self, claim: &Claim) -> bool {
+        if claim.voice == Voice::Found {
+            return false;
         }
+        let (rank, network) = (claim.voice.rank(), claim.voice.network());
+        let stands = !self.contested.contains(&rank);
+        let signed = stands && rank == Rank::Publisher;
+        let vouches = signed || (stands && rank == Rank::Neighbour);
+        let mut more = false;
+        let words = claim.list.inner().iter().zip(&mut self.trust).zip(&mut self.attested);
+        for (((state, trust), attested), first) in words.zip(&mut self.first_networks) {
+            if state.is_none() {
+                continue;
+            }
+            let second = network.is_some() && first.is_some() && *first != network;
+            let (opens, attests) = (vouches || second, signed || second);
+            more |= (opens && *trust == Trust::Lone) || (attests && !*attested);
+            if opens {
+                *trust = Trust::Open;
+            }
+            *attested |= attests;
+            *first = first.or(network);
+        }
+        more
     }
 }
 
@@ -361,7 +397,36 @@ impl Claims {
 mod tests {
     use super::*;
     use crate::pieces::{Geometry, PIECE_LENGTH};
+    use proptest::prelude::*;
     use std::net::IpAddr;
+
+    /// What the claims say of the boundaries.
+    fn words(claims: &Claims) -> (Vec<Trust>, Vec<Option<State>>, Vec<bool>) {
+        let trust = (0..=3).map(|boundary| claims.trust(boundary)).collect();
+        let states = (0..=3).map(|boundary| claims.state(boundary)).collect();
+        (trust, states, claims.attested(3))
+    }
+
+    proptest! {
+        #[test]
+        fn lists_that_only_add_come_to_the_same_as_all_of_them_looked_at_anew(
+            puts in prop::collection::vec((0_u32..6, prop::option::of(1_u8..3), prop::option::of(1_u8..3)), 1..30),
+        ) {
+            let mut claims = Claims::default();
+            let mut last = None;
+            for (source, first, second) in puts {
+                // Sources 0 and 1 are neighbours; two are of one network.
+                let kind = if source < 2 { PeerKind::Neighbour } else { PeerKind::Stranger };
+                let group = group(u8::try_from(source / 2).unwrap());
+                let news = claims.put(SourceId(source), kind, group, list([first, second]));
+                let (quick, members) = (words(&claims), claims.members());
+                prop_assert!(news || last == Some(quick.clone()));
+                claims.form_camps();
+                prop_assert_eq!((&quick, members), (&words(&claims), claims.members()));
+                last = Some(quick);
+            }
+        }
+    }
 
     fn list(states: [Option<u8>; 2]) -> PieceList {
         let inner = states.map(|state| state.map(|seed| State::from_bytes(&[seed; 32]))).to_vec();

@@ -28,7 +28,12 @@ const SPEED_RATIO: f64 = 2.0;
 
 /// A mirror that gives less than this, in bytes a second, is crowded out: whoever walks it keeps it from those who are
 /// ahead, and on whom the crowd waits.
-const CROWDED_OUT: f64 = 1e6;
+const CROWDED_OUT: f64 = 2e6;
+
+/// Who walks the n-th piece side by side with others draws a lot where the mirror gives less than an n-th of this, in bytes a
+/// second. The further somebody is, the more wait for him, and the less is to stop him: lots that went on as they began
+/// would leave nobody in the end.
+const SIDE_BY_SIDE: f64 = 4e6;
 
 /// Who gets nothing from anybody waits so long for those who are ahead, and up to twice that: not all are to come back to
 /// the mirror at once.
@@ -44,7 +49,7 @@ const AFTER_VAIN: Duration = Duration::from_secs(8);
 const REST: Duration = Duration::from_secs(2);
 
 /// Growing holders asked for their lists a second, all together: each list is a question and up to some kilobytes.
-const LISTS_PER_SECOND: f64 = 8.0;
+const LISTS_PER_SECOND: f64 = 16.0;
 
 /// Why the mirror is not walked, although it was asked to help.
 #[derive(Debug, Clone, Copy)]
@@ -124,7 +129,7 @@ impl Download {
         });
         let Some((id, piece, offset)) = walk else { return };
         let (peers, rate) = (self.from_peers.rate(now), self.from_mirror.rate(now));
-        let crowded_out = self.is_crowded_out(rate, now);
+        let crowded_out = self.gives_less_than(CROWDED_OUT, rate, now);
         let enough = match self.prefer {
             Prefer::Speed => crowded_out || (peers >= SPEED_RATIO * rate && peers > pace::OFFLOAD_RATE),
             Prefer::Offload => peers > pace::OFFLOAD_RATE,
@@ -135,7 +140,7 @@ impl Download {
         let early = self.is_early(piece, offset);
         // What a walk has of a piece is lost with it. Where the mirror is crowded out, the rest would take longer.
         let cut = served && (early || crowded_out);
-        let rests = cut || (early && crowded_out && self.draws_rest(piece, rate));
+        let rests = cut || (early && self.draws_rest(piece, rate, now));
         if !rests {
             return;
         }
@@ -147,20 +152,24 @@ impl Download {
     }
 
     /// Whether the mirror gives us so little, and not because of our own limit.
-    fn is_crowded_out(&self, rate: f64, now: Instant) -> bool {
-        rate < CROWDED_OUT && self.mirror_held_back.is_none_or(|at| now >= at + pace::JUDGE_AFTER)
+    fn gives_less_than(&self, least: f64, rate: f64, now: Instant) -> bool {
+        rate < least && self.mirror_held_back.is_none_or(|at| now >= at + pace::JUDGE_AFTER)
     }
 
     /// Where all walk side by side, none is ahead of the others and nobody has anything to give. So for each piece a lot
     /// is drawn: as many go on as the mirror serves well, the others wait for those.
-    fn draws_rest(&mut self, piece: PieceIndex, rate: f64) -> bool {
+    fn draws_rest(&mut self, piece: PieceIndex, rate: f64, now: Instant) -> bool {
+        let wanted = SIDE_BY_SIDE / f64::from(piece + 1);
+        if !self.gives_less_than(wanted, rate, now) {
+            return false;
+        }
         if self.rests.vain >= IN_VAIN || self.drawn_for >= piece {
             return false;
         }
         self.drawn_for = piece;
         #[allow(clippy::cast_precision_loss, reason = "a part of two to the sixteenth")]
         let lot = (self.shuffled(piece) % 65_536) as f64 / 65_536.0;
-        lot >= rate / CROWDED_OUT
+        lot >= rate / wanted
     }
 
     fn is_early(&self, piece: u32, offset: u64) -> bool {

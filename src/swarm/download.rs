@@ -222,10 +222,11 @@ impl Download {
             Holding::Asked { .. } | Holding::Gone => Holding::Pieces { have, asked_at: now, grown_at: now },
         };
         let (kind, group) = (peer.kind, peer.group);
-        self.claims.put(source, kind, group, list);
-        self.revision += 1;
-        self.drop_foreign_links();
-        self.check_camp_against_walk();
+        if self.claims.put(source, kind, group, list) {
+            self.revision += 1;
+            self.drop_foreign_links();
+            self.check_camp_against_walk();
+        }
     }
 
     /// The peer has nothing new to tell of the object.
@@ -457,7 +458,7 @@ impl Download {
         }
         let hollow = |peer: &Peer| match &peer.holding {
             Holding::Pieces { have, grown_at, .. } => {
-                let limit = if have.count() == 0 { pace::EMPTY } else { pace::GROWING };
+                let limit = if have.count() == 0 { self.empty_for() } else { pace::GROWING };
                 !have.is_all() && overdue(*grown_at, limit)
             }
             _ => false,
@@ -474,6 +475,12 @@ impl Download {
         for source in silent {
             self.handle_list_failure(source, PeerFault::Silent);
         }
+    }
+
+    /// How long a holder of a part may have nothing at all. While the mirror is there nothing waits for it, and of many
+    /// who begin at the same time it may be the first to have something.
+    pub(super) const fn empty_for(&self) -> Duration {
+        if self.is_without_mirror() { pace::EMPTY } else { pace::EMPTY_BESIDE_MIRROR }
     }
 
     pub(super) const fn is_without_mirror(&self) -> bool {

@@ -87,7 +87,7 @@ impl Download {
         let news_due = |peer: &Peer| Some(peer.awaited_since? + pace::NEWS + pace::stall(&peer.standing));
         let news = self.peers.iter().filter_map(news_due).filter(|at| *at > now);
         let empty = self.peers.iter().filter_map(|peer| match &peer.holding {
-            Holding::Pieces { have, grown_at, .. } if have.count() == 0 => Some(*grown_at + pace::EMPTY),
+            Holding::Pieces { have, grown_at, .. } if have.count() == 0 => Some(*grown_at + self.empty_for()),
             _ => None,
         });
         let hedge = match self.mirror_due(now) {
@@ -372,7 +372,25 @@ impl Download {
                 _ => {}
             }
         }
-        fetching < pace::PER_PIECE && (fetching == 0 || self.is_late(piece, now))
+        fetching < pace::PER_PIECE
+            && (fetching == 0 || self.is_late(piece, now) || self.is_better_spread(piece, peer))
+    }
+
+    /// Whether the one who sends this piece sends another at the same time, and this peer has nothing to do: then it halves
+    /// the time that both take. In a crowd nobody has nothing to do, but for others.
+    fn is_better_spread(&self, piece: PieceIndex, peer: &Peer) -> bool {
+        if self.is_crowd() || self.piece_fetches().any(|source| source == peer.id) {
+            return false;
+        }
+        let fetched = |fetch: &Fetch| match fetch {
+            Fetch::Piece { source, piece, .. } => Some((*source, *piece)),
+            Fetch::Walk { .. } => None,
+        };
+        let fetched: Vec<_> = self.fetches.values().filter_map(fetched).collect();
+        let is_of_one = |piece: PieceIndex| fetched.iter().filter(|(_, of)| *of == piece).count() == 1;
+        let sender = fetched.iter().find(|(_, of)| *of == piece).map(|(source, _)| *source);
+        let sends = |(source, of): &&(SourceId, PieceIndex)| Some(*source) == sender && is_of_one(*of);
+        is_of_one(piece) && fetched.iter().filter(sends).count() > 1
     }
 
     fn is_late(&self, piece: PieceIndex, now: Instant) -> bool {

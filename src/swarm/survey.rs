@@ -125,9 +125,10 @@ impl Missing {
 }
 
 impl Download {
-    /// Whether many want the object at the same time.
+    /// Whether many want the object at the same time. Who has nothing yet is of no use to anybody, whatever he wants.
     pub(super) fn is_crowd(&self) -> bool {
-        self.growing() >= CROWD
+        let grows = |peer: &&Peer| matches!(&peer.holding, Holding::Pieces { have, .. } if !have.is_all() && have.count() > 0);
+        self.peers.iter().filter(grows).count() >= CROWD
     }
 
     /// How many peers say that they have a part of the object.

@@ -7,10 +7,15 @@ use aptpeer::swarm::Prefer;
 use crate::report::{HEADER, Report};
 use crate::world::{MBIT, Plan};
 
-/// A thousand within a minute, scaled down: as many that a run takes seconds in a debug build, and as much of a mirror for
-/// each of them.
+/// A thousand who want 100 MB within a minute, scaled down so that a run takes a second or two in a debug build: fewer, with
+/// a mirror that is not quite as crowded, and a shorter object in a shorter time.
 fn minute(prefer: Prefer) -> Plan {
-    Plan { mirror: Some(60.0 * MBIT), ..Plan::crowd(60, prefer) }
+    Plan {
+        length: 60_000_000,
+        joining: Duration::from_secs(36),
+        mirror: Some(80.0 * MBIT),
+        ..Plan::crowd(40, prefer)
+    }
 }
 
 /// The same within seconds, before anybody has anything to give.
@@ -19,7 +24,6 @@ fn sudden(prefer: Prefer) -> Plan {
 }
 
 fn check(name: &str, plan: &Plan) -> Report {
-    eprintln!("{HEADER}");
     let report = Report::of(name, plan);
     assert_eq!(report.finished, report.wanted, "{}", report.line);
     report
@@ -28,7 +32,7 @@ fn check(name: &str, plan: &Plan) -> Report {
 #[test]
 fn a_crowd_in_haste_feeds_itself() {
     let report = check("speed", &minute(Prefer::Speed));
-    assert!(report.median <= 2.0 * report.bound, "{}", report.line);
+    assert!(report.median <= 1.7 * report.bound, "{}", report.line);
     assert!(report.egress <= 0.2, "{}", report.line);
     assert!(report.first_byte_p99 <= 1.5, "{}", report.line);
 }
@@ -36,29 +40,37 @@ fn a_crowd_in_haste_feeds_itself() {
 #[test]
 fn a_crowd_that_spares_the_mirror_keeps_apt_from_hanging_up() {
     let report = check("offload", &minute(Prefer::Offload));
-    assert!(report.median <= 3.0 * report.bound, "{}", report.line);
+    assert!(report.median <= 1.8 * report.bound, "{}", report.line);
     assert!(report.egress <= 0.15, "{}", report.line);
-    assert!(report.first_byte_p99 <= 25.0, "apt hangs up after 30 s: {}", report.line);
+    assert!(report.first_byte_p99 <= 15.0, "apt hangs up after 30 s: {}", report.line);
 }
 
 #[test]
 fn liars_cost_a_crowd_little() {
     let report = check("speed, a tenth lies", &Plan { liars: 0.1, ..minute(Prefer::Speed) });
-    assert!(report.median <= 2.4 * report.bound, "{}", report.line);
+    assert!(report.median <= 2.0 * report.bound, "{}", report.line);
 }
 
 #[test]
 fn a_crowd_outlives_those_who_leave() {
     let report = check("speed, half leave when done", &Plan { leavers: 0.5, ..minute(Prefer::Speed) });
-    assert!(report.median <= 2.4 * report.bound, "{}", report.line);
+    assert!(report.median <= 2.0 * report.bound, "{}", report.line);
+}
+
+#[test]
+fn a_crowd_outlives_those_who_vanish_and_come_back_and_lines_that_slow_down() {
+    let plan = Plan { vanishing: 0.3, halving: 0.3, ..minute(Prefer::Speed) };
+    let report = check("speed, a third vanishes for a while, a third slows down", &plan);
+    assert!(report.median <= 1.9 * report.bound, "{}", report.line);
+    assert!(report.egress <= 0.25, "{}", report.line);
 }
 
 #[test]
 fn those_who_come_all_at_once_do_not_walk_the_mirror_side_by_side() {
     let report = check("speed, sudden", &sudden(Prefer::Speed));
-    // What 60 walks side by side take.
-    let alone = 60.0 * 100e6 / (60.0 * MBIT);
-    assert!(report.median <= alone / 4.0, "{alone} s without each other: {}", report.line);
+    // What so many walks side by side take.
+    let alone = 60e6 / (2.0 * MBIT);
+    assert!(report.median <= alone / 3.0, "{alone} s without each other: {}", report.line);
 }
 
 #[test]
@@ -66,34 +78,69 @@ fn each_node_of_a_larger_crowd_costs_the_mirror_less() {
     let of = |nodes| check("speed", &Plan::crowd(nodes, Prefer::Speed));
     let (few, more) = (of(8), of(80));
     assert!(more.egress < few.egress, "{}\n{}", few.line, more.line);
-    // A tenfold crowd takes no longer than log N would: ln 80 / ln 8 is 2.1.
-    assert!(more.median <= 2.1 * few.median, "{}\n{}", few.line, more.line);
+    // Less than log N: ln 80 / ln 8 is 2.1.
+    assert!(more.median <= 1.8 * few.median, "{}\n{}", few.line, more.line);
+}
+
+/// Neighbours with lines of 1 Gbit/s who share so many Mbit/s to the mirror.
+fn neighbours(nodes: usize, line: f64, joining: u64, prefer: Prefer) -> Plan {
+    Plan {
+        neighbours: Some(nodes),
+        up: 1000.0 * MBIT,
+        down: 1000.0 * MBIT,
+        mirror: Some(line * MBIT),
+        joining: Duration::from_secs(joining),
+        ..Plan::crowd(nodes, prefer)
+    }
 }
 
 #[test]
 fn neighbours_fetch_it_about_once_together() {
-    let lan = |nodes| Plan {
-        neighbours: Some(nodes),
-        up: 1000.0 * MBIT,
-        down: 1000.0 * MBIT,
-        mirror: Some(100.0 * MBIT),
-        ..Plan::crowd(nodes, Prefer::Offload)
-    };
-    let report = check("neighbours of one network, offload", &lan(20));
-    assert!(report.first_byte_p99 <= 25.0, "{}", report.line);
+    let report = check("neighbours, offload", &neighbours(20, 100.0, 60, Prefer::Offload));
+    assert!(report.egress * 20.0 <= 1.5, "{}", report.line);
+    assert!(report.first_byte_p99 <= 5.0, "what offload lets apt wait: {}", report.line);
+    let alone = 8.0;
+    assert!(report.p99 <= 1.2 * alone, "{}", report.line);
 }
 
 #[test]
-#[ignore = "takes minutes in a debug build; the figures of docs/swarms.md"]
+fn neighbours_who_begin_at_once_share_what_their_line_brings() {
+    let report = check("neighbours at once, speed", &neighbours(20, 100.0, 1, Prefer::Speed));
+    assert!(report.egress <= 0.5, "each of them walked the mirror: {}", report.line);
+    assert!(report.first_byte_p99 <= 5.0, "{}", report.line);
+}
+
+fn number(name: &str, usual: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+#[test]
+#[ignore = "takes many minutes; the figures of docs/swarms.md"]
 fn figures() {
-    let number =
-        |name: &str, usual| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
-    let (count, slots) = (number("NODES", 1000), number("SLOTS", 4));
+    let (count, slots, seeds) = (number("NODES", 1000), number("SLOTS", 4), number("SEEDS", 5));
     eprintln!("{HEADER}");
-    for prefer in [Prefer::Speed, Prefer::Offload] {
-        let plan = || Plan { slots, ..Plan::crowd(count, prefer) };
-        check(&format!("{prefer:?}, {slots} slots"), &plan());
-        check(&format!("{prefer:?}, {slots} slots, a tenth lies"), &Plan { liars: 0.1, ..plan() });
-        check(&format!("{prefer:?}, {slots} slots, half leave"), &Plan { leavers: 0.5, ..plan() });
+    for seed in 1..=u64::try_from(seeds).unwrap() {
+        for prefer in [Prefer::Speed, Prefer::Offload] {
+            let plan = || Plan { slots, seed, ..Plan::crowd(count, prefer) };
+            check(&format!("{prefer:?}"), &plan());
+            check(&format!("{prefer:?}, a tenth lies"), &Plan { liars: 0.1, ..plan() });
+            check(&format!("{prefer:?}, half leave"), &Plan { leavers: 0.5, ..plan() });
+            let churn = Plan { vanishing: 0.3, halving: 0.3, ..plan() };
+            check(&format!("{prefer:?}, a third vanishes for a while, a third slows down"), &churn);
+        }
+    }
+}
+
+#[test]
+#[ignore = "takes many minutes; the figures of docs/swarms.md"]
+fn growth() {
+    for nodes in
+        [10, 30, 100, 300, 1000, 3000, 10_000].into_iter().filter(|nodes| *nodes <= number("NODES", 10_000))
+    {
+        check("speed", &Plan::crowd(nodes, Prefer::Speed));
+        check(
+            "speed, as much of a mirror for each",
+            &Plan { mirror: Some(nodes as f64 * MBIT), ..Plan::crowd(nodes, Prefer::Speed) },
+        );
     }
 }

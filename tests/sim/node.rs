@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use aptpeer::pieces::{End, PieceIndex, PieceList, PieceSet, State};
+use aptpeer::pieces::{End, Kept, PieceIndex, PieceList, PieceSet, State};
 use aptpeer::swarm::{Download, Fact, FetchId, Group, Outcome, Prefer, SourceId};
 
 use crate::net::{FlowId, Host};
@@ -74,6 +74,9 @@ pub(crate) struct Node {
     /// It leaves as soon as it has the object.
     pub(crate) leaves: bool,
     pub(crate) gone: bool,
+    /// How long it was not there in the middle of its download, and what it went on with.
+    pub(crate) away: Duration,
+    kept: Vec<Kept>,
     pub(crate) machine: Option<Download>,
     pub(crate) peers: HashMap<SourceId, Host>,
     pub(crate) known: HashMap<Host, SourceId>,
@@ -115,6 +118,8 @@ impl Node {
             joins,
             leaves,
             gone: false,
+            away: Duration::ZERO,
+            kept: Vec::new(),
             machine: None,
             peers: HashMap::new(),
             known: HashMap::new(),
@@ -139,7 +144,30 @@ impl Node {
     }
 
     pub(crate) fn start(&self, object: &Object, prefer: Prefer, seed: u64, now: Instant) -> Download {
-        Download::new(object.digest, object.geometry, prefer, now).seeded(seed)
+        let mut download = Download::new(object.digest, object.geometry, prefer, now).seeded(seed);
+        download.resume(&self.kept);
+        download
+    }
+
+    /// Its download is broken off.
+    pub(crate) fn go_away(&mut self, length: Duration, now: Instant) {
+        let Some(machine) = self.machine.take() else { return };
+        self.kept = machine.worth_keeping(now);
+        let kept: Vec<PieceIndex> = self.kept.iter().map(|kept| kept.piece).collect();
+        let mut pieces = (0..).zip(&mut self.content);
+        pieces.by_ref().filter(|(piece, _)| !kept.contains(piece)).for_each(|(_, content)| *content = None);
+        (self.gone, self.away, self.offer, self.tick) = (true, length, None, None);
+        self.fetches.clear();
+    }
+
+    /// It is back, and knows nobody any more.
+    pub(crate) fn come_back(&mut self) {
+        self.gone = false;
+        self.peers.clear();
+        self.known.clear();
+        self.networks.clear();
+        self.told.clear();
+        self.facts.clear();
     }
 
     /// Whether it is among those who are to have the object in the end.

@@ -61,7 +61,9 @@ impl Report {
             times
         };
         let limit = world.plan.limit;
-        let took = seconds(wanting().map(|node| node.finished.map_or(limit, |at| at - node.joins)).collect());
+        let took = seconds(
+            wanting().map(|node| node.finished.map_or(limit, |at| at - node.joins - node.away)).collect(),
+        );
         let first = seconds(wanting().map(|node| node.first_byte.unwrap_or(limit)).collect());
         let (wanted, plan) = (took.len(), &world.plan);
         let (length, count) = (plan.length as f64, wanted as f64);

@@ -33,6 +33,10 @@ pub(crate) struct Plan {
     /// Parts of the nodes that lie, and that leave as soon as they have the object.
     pub(crate) liars: f64,
     pub(crate) leavers: f64,
+    /// Parts of the nodes that vanish once in the middle, and come back and go on later; and whose uplink halves for a
+    /// while.
+    pub(crate) vanishing: f64,
+    pub(crate) halving: f64,
     /// All are neighbours of one network, which know each other at once, up to so many.
     pub(crate) neighbours: Option<usize>,
     /// Nodes that hold the object from the start, with these uplinks.
@@ -56,6 +60,8 @@ impl Plan {
             slots: 4,
             liars: 0.0,
             leavers: 0.0,
+            vanishing: 0.0,
+            halving: 0.0,
             neighbours: None,
             seeds: Vec::new(),
             limit: Duration::from_secs(3600),
@@ -70,6 +76,11 @@ const PER_NETWORK: usize = 4;
 
 /// A download that knows few looks again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// After how long a node vanishes or its line slows down, at the earliest and at the latest, and for how long: more than any
+/// question waits.
+const TROUBLE_AFTER: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(40)];
+const TROUBLE_FOR: Duration = Duration::from_secs(20);
 
 /// How often a download hears of the bytes that came.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -87,6 +98,8 @@ enum Event {
     Tick(Host),
     Announced(Host),
     Slower(Host, f64),
+    Vanish(Host),
+    Return(Host),
 }
 
 #[derive(Debug)]
@@ -177,8 +190,23 @@ impl World {
             world.nodes.push(Node::new(nature, IpAddr::V4(address), joins, leaves, &world.object));
             world.at(joins, Event::Join(host));
         }
+        world.plan_troubles();
         world.mirror = world.net.add(plan.mirror.unwrap_or(1.0), 1.0);
         world
+    }
+
+    fn plan_troubles(&mut self) {
+        let (mut random, [least, most]) = (Random(!self.plan.seed), TROUBLE_AFTER);
+        for host in self.plan.seeds.len()..self.nodes.len() {
+            let at = self.nodes[host].joins + random.between(least, most);
+            if random.unit() < self.plan.vanishing {
+                self.at(at, Event::Vanish(host));
+            }
+            if random.unit() < self.plan.halving {
+                self.at(at, Event::Slower(host, self.plan.up / 2.0));
+                self.at(at + TROUBLE_FOR, Event::Slower(host, self.plan.up));
+            }
+        }
     }
 
     /// After this time the host sends at most so many bytes a second.
@@ -253,6 +281,14 @@ impl World {
                 self.net.set_up(host, capacity, self.now);
                 None
             }
+            Event::Vanish(host) => {
+                self.vanish(host);
+                None
+            }
+            Event::Return(host) => {
+                self.nodes[host].come_back();
+                Some(self.begin(host))
+            }
         }
     }
 
@@ -261,6 +297,12 @@ impl World {
             self.announced.push(host);
             return None;
         }
+        self.at(self.now + HEARTBEAT, Event::Heartbeat(host));
+        Some(self.begin(host))
+    }
+
+    /// Starts a download, where there was one before with what that has left.
+    fn begin(&mut self, host: Host) -> Host {
         let seed = self.random.next();
         let mut download = self.nodes[host].start(&self.object, self.plan.prefer, seed, self.now);
         if self.plan.mirror.is_some() {
@@ -275,12 +317,11 @@ impl World {
             self.random.between(Duration::from_millis(300), Duration::from_secs(2))
         };
         self.at(self.now + looks, Event::LookUpEnds(host));
-        self.at(self.now + HEARTBEAT, Event::Heartbeat(host));
-        Some(host)
+        host
     }
 
     fn look_up_ends(&mut self, host: Host) -> Option<Host> {
-        if self.nodes[host].finished.is_some() {
+        if self.nodes[host].finished.is_some() || self.nodes[host].gone {
             return None;
         }
         let candidates = if let Some(most) = self.plan.neighbours {
@@ -333,7 +374,7 @@ impl World {
 
     fn list_comes(&mut self, host: Host, source: SourceId) -> Option<Host> {
         self.lists += 1;
-        let other = self.nodes[host].peers[&source];
+        let other = *self.nodes[host].peers.get(&source)?;
         let offer = self.offer(other);
         let version = self.nodes[other].version();
         self.nodes[host].told.insert(source, version);
@@ -347,7 +388,7 @@ impl World {
 
     /// A question for news has arrived: it is answered at once where there are any, or waits.
     fn news_asked(&mut self, question: u64, host: Host, source: SourceId, wait: Duration) {
-        let other = self.nodes[host].peers[&source];
+        let Some(other) = self.nodes[host].peers.get(&source).copied() else { return };
         let half = self.round_trip(host, other) / 2;
         let told = self.nodes[host].told.get(&source).copied();
         if !self.nodes[other].is_here(self.now) || Some(self.nodes[other].version()) != told {
@@ -359,7 +400,7 @@ impl World {
     }
 
     fn news_end(&mut self, question: u64, host: Host, source: SourceId) -> Option<Host> {
-        let other = self.nodes[host].peers[&source];
+        let other = *self.nodes[host].peers.get(&source)?;
         let waiting = &mut self.nodes[other].waiting;
         let at = waiting.iter().position(|(of, ..)| *of == question)?;
         waiting.swap_remove(at);
@@ -636,6 +677,23 @@ impl World {
             return;
         }
         node.gone = true;
+        self.cut_off(host);
+    }
+
+    /// The node goes away in the middle of its download, and keeps what it can go on with.
+    fn vanish(&mut self, host: Host) {
+        if self.nodes[host].machine.is_none() || self.nodes[host].finished.is_some() {
+            return;
+        }
+        let fetches: Vec<FetchId> = self.nodes[host].fetches.keys().copied().collect();
+        fetches.into_iter().for_each(|fetch| self.stop_flow(host, fetch));
+        self.nodes[host].go_away(TROUBLE_FOR, self.now);
+        self.cut_off(host);
+        self.at(self.now + TROUBLE_FOR, Event::Return(host));
+    }
+
+    /// Ends whatever the node sends.
+    fn cut_off(&mut self, host: Host) {
         self.tell_news(host);
         let mut lost: Vec<(Host, FetchId)> = self.flows.values().copied().collect();
         lost.retain(|(host_of, fetch)| self.nodes[*host_of].fetches[fetch].from == From::Node(host));

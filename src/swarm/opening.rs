@@ -13,16 +13,14 @@ impl Download {
     /// Has the mirror walk from the first byte, beside the peers that it waits for otherwise: a piece of theirs can be handed
     /// on when it is whole, and apt would have had the mirror's first bytes long before.
     ///
-    /// Nothing is left to this walk: peers fetch what it is in. Where it comes to a piece that is whole already, it ends, for
-    /// peers are ahead of it.
+    /// Nothing is left to this walk: peers fetch what it is in. It ends with the first piece, for the next ones are on their way
+    /// from peers by then; should those be slow, the mirror joins for other reasons.
     pub(super) fn open_by_mirror(&mut self, now: Instant) {
         if self.opening_at().is_none_or(|at| now < at) {
             return;
         }
         let Some(start) = self.ledger.front_state() else { return };
-        let linked = (0..self.geometry().pieces()).find(|piece| self.ledger.is_linked(*piece));
-        let end = linked.map_or(self.geometry().length(), |piece| self.geometry().range(piece).start);
-        self.opening = Some(self.order_walk(Walker::Mirror, 0..end, start, now));
+        self.opening = Some(self.order_walk(Walker::Mirror, self.geometry().range(0), start, now));
     }
 
     /// When the mirror is to open; `None` where it has, or need not.

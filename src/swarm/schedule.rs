@@ -327,7 +327,11 @@ impl Download {
             loads.get_mut(source.0 as usize).into_iter().for_each(|load| *load += 1);
         }
         let load_of = |peer: &Peer| loads.get(peer.id.0 as usize).copied().unwrap_or(0);
-        let may_ask = |peer: &&Peer| self.may_ask(peer) && load_of(peer) < pace::PER_PEER;
+        // Nobody is given a second piece while others who have none may take what is left.
+        let unoccupied = self.peers.iter().filter(|peer| load_of(peer) == 0 && self.may_ask(peer));
+        let takers = unoccupied.filter(|peer| self.may_take(peer, survey)).count();
+        let most = if survey.fresh() > takers { pace::PER_PEER } else { 1 };
+        let may_ask = |peer: &&Peer| self.may_ask(peer) && load_of(peer) < most;
         let mut idle: Vec<&Peer> = self.peers.iter().filter(may_ask).collect();
         // Fewest requests first, then the best: work spreads, and the better half of it goes to the better peer.
         idle.sort_by(|a, b| {
@@ -372,25 +376,7 @@ impl Download {
                 _ => {}
             }
         }
-        fetching < pace::PER_PIECE
-            && (fetching == 0 || self.is_late(piece, now) || self.is_better_spread(piece, peer))
-    }
-
-    /// Whether the one who sends this piece sends another at the same time, and this peer has nothing to do: then it halves
-    /// the time that both take. In a crowd nobody has nothing to do, but for others.
-    fn is_better_spread(&self, piece: PieceIndex, peer: &Peer) -> bool {
-        if self.is_crowd() || self.piece_fetches().any(|source| source == peer.id) {
-            return false;
-        }
-        let fetched = |fetch: &Fetch| match fetch {
-            Fetch::Piece { source, piece, .. } => Some((*source, *piece)),
-            Fetch::Walk { .. } => None,
-        };
-        let fetched: Vec<_> = self.fetches.values().filter_map(fetched).collect();
-        let is_of_one = |piece: PieceIndex| fetched.iter().filter(|(_, of)| *of == piece).count() == 1;
-        let sender = fetched.iter().find(|(_, of)| *of == piece).map(|(source, _)| *source);
-        let sends = |(source, of): &&(SourceId, PieceIndex)| Some(*source) == sender && is_of_one(*of);
-        is_of_one(piece) && fetched.iter().filter(sends).count() > 1
+        fetching < pace::PER_PIECE && (fetching == 0 || self.is_late(piece, now))
     }
 
     fn is_late(&self, piece: PieceIndex, now: Instant) -> bool {
@@ -436,6 +422,14 @@ impl Download {
 
     fn may_ask(&self, peer: &Peer) -> bool {
         peer.is_alive() && peer.busy_until.is_none() && self.claims.supports(peer.id)
+    }
+
+    /// Whether the peer would take one of the pieces that nobody is at work on, or is about to say so.
+    fn may_take(&self, peer: &Peer, survey: &Survey) -> bool {
+        match peer.holding {
+            Holding::Asked { .. } => peer.is_promising(),
+            _ => survey.has_fresh_for(peer),
+        }
     }
 
     /// Whether the peer holds anything that is missing, or has not said yet.

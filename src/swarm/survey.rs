@@ -111,6 +111,16 @@ impl Survey {
         if front { (0, missing.piece, 0) } else { (1, missing.holders, download.shuffled(missing.piece)) }
     }
 
+    /// How many pieces nobody is at work on.
+    pub(super) fn fresh(&self) -> usize {
+        self.missing.iter().filter(|missing| missing.fresh).count()
+    }
+
+    /// Whether the peer has one of them.
+    pub(super) fn has_fresh_for(&self, peer: &Peer) -> bool {
+        self.missing.iter().any(|missing| missing.fresh && peer.holds(missing.piece))
+    }
+
     pub(super) fn note_asked(&mut self, piece: PieceIndex) {
         self.missing.iter_mut().filter(|missing| missing.piece == piece).for_each(|missing| {
             missing.fresh = false;

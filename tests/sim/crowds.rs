@@ -106,7 +106,7 @@ fn neighbours_fetch_it_about_once_together() {
 #[test]
 fn neighbours_who_begin_at_once_share_what_their_line_brings() {
     let report = check("neighbours at once, speed", &neighbours(20, 100.0, 1, Prefer::Speed));
-    assert!(report.egress <= 0.5, "each of them walked the mirror: {}", report.line);
+    assert!(report.egress <= 0.6, "each of them walked the mirror: {}", report.line);
     assert!(report.first_byte_p99 <= 5.0, "{}", report.line);
 }
 

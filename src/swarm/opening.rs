@@ -1,26 +1,28 @@
 //! The mirror beside quicker peers: the first bytes of a large object are its own unless they are ahead, and no piece is left
 //! to it that they would give much sooner.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::download::{Download, Fetch, Prefer};
 use super::order::{FetchId, Walker};
 use super::pace;
-use super::source::{Mirror, Peer, PeerKind, Standing};
+use super::source::{Mirror, Peer};
 use crate::pieces::{PIECE_LENGTH, PieceIndex};
 
 impl Download {
     /// Has the mirror walk from the first byte, beside the peers that it waits for otherwise: a piece of theirs can be handed
     /// on when it is whole, and apt would have had the mirror's first bytes long before.
     ///
-    /// Nothing is left to this walk: peers fetch what it is in. It ends with the first piece, for the next ones are on their way
-    /// from peers by then; should those be slow, the mirror joins for other reasons.
+    /// Nothing is left to this walk: peers fetch what it is in. Where it comes to a piece that is whole already, it ends, for
+    /// peers are ahead of it.
     pub(super) fn open_by_mirror(&mut self, now: Instant) {
         if self.opening_at().is_none_or(|at| now < at) {
             return;
         }
         let Some(start) = self.ledger.front_state() else { return };
-        self.opening = Some(self.order_walk(Walker::Mirror, self.geometry().range(0), start, now));
+        let linked = (0..self.geometry().pieces()).find(|piece| self.ledger.is_linked(*piece));
+        let end = linked.map_or(self.geometry().length(), |piece| self.geometry().range(piece).start);
+        self.opening = Some(self.order_walk(Walker::Mirror, 0..end, start, now));
     }
 
     /// When the mirror is to open; `None` where it has, or need not.
@@ -36,20 +38,13 @@ impl Download {
             && self.ledger.prefix() == 0
             && !self.is_crowd()
             && !self.fetches.values().any(|fetch| matches!(fetch, Fetch::Walk { .. }));
-        open.then(|| self.opening_after()).flatten().map(|after| self.started + after)
+        (open && !self.has_company()).then(|| self.started + pace::OPENING)
     }
 
-    /// How long the peers may take for the first piece before the mirror opens; `None` where it is spared for the local network,
-    /// to which it is one for all.
-    fn opening_after(&self) -> Option<Duration> {
-        let promising = || self.peers.iter().filter(|peer| peer.is_promising());
-        if promising().any(|peer| self.is_node(peer.id) && !self.is_mute_node(peer)) {
-            return None;
-        }
-        let neighbours = promising().filter(|peer| peer.kind == PeerKind::Neighbour);
-        let expected = neighbours.map(|peer| expected_piece(&peer.standing)).min();
-        let quick = expected.filter(|expected| *expected <= pace::QUICK_PIECE);
-        Some(quick.map_or(pace::OPENING, |_| pace::OPENING_BESIDE_QUICK))
+    /// Whether the mirror is spared for nodes of the local network, to which it is one for all.
+    fn has_company(&self) -> bool {
+        let nodes = self.peers.iter().filter(|peer| self.is_node(peer.id));
+        nodes.into_iter().any(|peer| peer.is_promising() && !self.is_mute_node(peer))
     }
 
     /// Whether it is the walk that opens, and the mirror has not been asked to help otherwise.
@@ -86,13 +81,4 @@ impl Download {
         let left = range.end.saturating_sub(offset.max(range.start));
         seconds(left, self.from_mirror.rate(now)) > 2.0 * whole
     }
-}
-
-/// How long this peer takes for a whole piece, going by what it did before. Of a neighbour whom nobody has tried it is taken that
-/// it is quick: it was chosen.
-fn expected_piece(standing: &Standing) -> Duration {
-    let (Some(answer), Some(rate)) = (standing.first_byte, standing.rate) else { return Duration::ZERO };
-    #[allow(clippy::cast_precision_loss, reason = "a constant")]
-    let piece = PIECE_LENGTH as f64 / rate.max(1.0);
-    answer.saturating_add(Duration::try_from_secs_f64(piece).unwrap_or(Duration::MAX))
 }

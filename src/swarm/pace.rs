@@ -15,13 +15,6 @@ pub(super) const HEDGE_LEAST: Duration = Duration::from_millis(150);
 /// the first pieces over a local network that is quick enough, and less than anybody notices.
 pub(super) const OPENING: Duration = Duration::from_millis(10);
 
-/// The same beside a neighbour that gives a whole piece within [`QUICK_PIECE`], as a rule: the mirror is spared, and where the
-/// rule does not hold apt loses what nobody notices.
-pub(super) const OPENING_BESIDE_QUICK: Duration = Duration::from_millis(150);
-
-/// A piece at 40 MB/s.
-pub(super) const QUICK_PIECE: Duration = Duration::from_millis(100);
-
 /// `transfer.prefer = "offload"`: how long the mirror is spared; well within the 30 s after which apt hangs up.
 pub(super) const HEDGE_OFFLOAD: Duration = Duration::from_secs(5);
 

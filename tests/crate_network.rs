@@ -287,9 +287,9 @@ fn the_crate_s_nodes_answer_none_of_our_puts() {
     }
     // Whoever drops puts is a node all the same.
     // On busy cores some answers of the first walk come late, and are asked for again.
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(60);
     while ours.status().good_nodes < NODES * 3 / 4 {
-        assert!(std::time::Instant::now() < end, "{:?}", ours.status());
+        assert!(Instant::now() < end, "{:?}", ours.status());
         let again = signer.sign(b"a value", b"", 1).unwrap();
         RUNTIME.block_on(ours.store(again)).unwrap();
     }

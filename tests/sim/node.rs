@@ -231,7 +231,7 @@ impl Node {
             self.facts.push(fact);
         }
         if machine.released() > 0 && self.first_byte.is_none() {
-            self.first_byte = Some(now - self.joins);
+            self.first_byte = Some(now - self.joins - self.away);
         }
         match machine.outcome() {
             Outcome::Running => {}

@@ -7,9 +7,10 @@
 use super::reading::{Expected, IndexKind};
 use super::table::{Key, Table, TableBuilder};
 use super::{Kind, Known, Learned};
-use crate::debian::{ByHash, Release, RepoPath, RepoUrl};
+use crate::debian::{ByHash, Newer, Release, RepoPath, RepoUrl};
 use crate::digest::Sha256;
 use crate::wire::{archive_name, is_local};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +28,7 @@ const SUFFIXES: [&str; 6] = [".xz", ".gz", ".bz2", ".zst", ".lz4", ".lzma"];
 /// How much a Release is worth where two disagree: first whether it is proven, then when it was made, then when it
 /// was learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Weight {
+pub(super) struct Weight {
     proven: bool,
     date: u64,
     arrival: u64,
@@ -43,6 +44,8 @@ pub(super) struct Place {
     pub(super) body: Sha256,
     /// The name of the archive that it is the Release of.
     archive: Option<Sha256>,
+    /// Whether apt takes packages from it by itself.
+    automatic: bool,
     weight: Weight,
     names: Arc<Table>,
     slots: Vec<Slot>,
@@ -97,6 +100,7 @@ impl Place {
             learned,
             body,
             archive: archive(release),
+            automatic: !release.not_automatic,
             weight: Weight { proven, date, arrival: 0 },
             names: Arc::new(names(release)?),
             slots,
@@ -119,6 +123,36 @@ impl Place {
     /// Whether `digest` is that of a file that holds one of its indexes.
     pub(super) fn has_index(&self, digest: &Sha256) -> bool {
         self.variants.contains_key(digest)
+    }
+
+    /// The name of its archive.
+    pub(super) const fn archive(&self) -> Option<Sha256> {
+        self.archive
+    }
+
+    /// How much its word counts.
+    pub(super) const fn weight(&self) -> Weight {
+        self.weight
+    }
+
+    /// `http://host/path` of a file that its indexes name, under its own root, with what is odd percent-encoded.
+    pub(super) fn url_of(&self, path: &RepoPath) -> String {
+        const ODD: &AsciiSet = &NON_ALPHANUMERIC
+            .remove(b'/')
+            .remove(b'-')
+            .remove(b'.')
+            .remove(b'_')
+            .remove(b'~')
+            .remove(b'+')
+            .remove(b':');
+        let root = self.roots().first().copied().unwrap_or(&self.base);
+        let (host, directory) = root.split_once('/').unwrap_or((root, ""));
+        let slash = if directory.is_empty() { "" } else { "/" };
+        format!(
+            "http://{host}/{}{slash}{}",
+            utf8_percent_encode(directory, ODD),
+            utf8_percent_encode(path.as_str(), ODD)
+        )
     }
 
     fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
@@ -374,6 +408,15 @@ impl Places {
     /// The directories that hold a Release of this kind, with its body's digest.
     pub(super) fn held(&self, learned: Learned) -> impl Iterator<Item = &Place> {
         self.places.iter().filter(move |place| place.learned == learned)
+    }
+
+    /// What was newer than the installed packages, with the Release that it stands under; not of what apt takes nothing
+    /// from by itself.
+    pub(super) fn newer(&self) -> impl Iterator<Item = (&Newer, &Place)> {
+        let automatic = self.places.iter().filter(|place| place.automatic);
+        automatic.flat_map(|place| {
+            place.tables().flat_map(move |table| table.newer().iter().map(move |it| (it, place)))
+        })
     }
 
     /// How many Releases, tables and entries there are.

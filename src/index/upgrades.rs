@@ -1,0 +1,88 @@
+//! What this machine would upgrade: dpkg's status held against the indexes that are known.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::places::Places;
+use crate::debian::{Installed, Version};
+use crate::digest::Sha256;
+
+/// The longest status file that is read, in bytes. A full desktop has some 5 MB.
+const MAX_STATUS: u64 = 64 << 20;
+
+/// A package that this machine would upgrade to, as far as that can be told without solving dependencies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    /// Its digest.
+    pub id: Sha256,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Where a mirror has it, as `http://host/path`: the scheme, and for a flat repository the directory, are guesses.
+    pub url: String,
+    /// The name of the archive that it belongs to ([`crate::wire::archive_name`]).
+    pub archive: Option<Sha256>,
+}
+
+/// dpkg's status file, read when it is another than before.
+#[derive(Debug)]
+pub(super) struct Status {
+    path: PathBuf,
+    read: Mutex<(Option<(SystemTime, u64)>, Arc<Installed>)>,
+}
+
+impl Status {
+    /// The status file at `path`, which need not exist.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, read: Mutex::default() }
+    }
+
+    /// What is installed now; nothing, where that cannot be read. Blocks on the disk.
+    pub(super) fn installed(&self) -> Arc<Installed> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(file) = File::open(&self.path) else { return Arc::default() };
+        let stamp = file.metadata().and_then(|is| Ok((is.modified()?, is.len()))).ok();
+        if stamp.is_none() || read.0 != stamp {
+            match Installed::read(file.take(MAX_STATUS)) {
+                Ok(installed) => *read = (stamp, Arc::new(installed)),
+                Err(error) => {
+                    tracing::info!(%error, path = %self.path.display(), "dpkg's status cannot be read");
+                    return Arc::default();
+                }
+            }
+        }
+        Arc::clone(&read.1)
+    }
+}
+
+impl Places {
+    /// The highest version of each installed package that is higher than the installed one. What apt would not take by
+    /// itself is left out; where two archives have the same version, the one that is worth more says which file it is.
+    pub(super) fn upgrades(&self, installed: &Installed) -> Vec<Upgrade> {
+        let mut best: HashMap<(&str, &str), (&Version, _, Upgrade)> = HashMap::new();
+        for (newer, place) in self.newer() {
+            let Some(replaced) = installed.replaced_by(&newer.package, &newer.architecture, &newer.version)
+            else {
+                continue;
+            };
+            let (id, length, url) = (newer.digest, newer.length, place.url_of(&newer.path));
+            let upgrade = Upgrade { id, length, url, archive: place.archive() };
+            let this = (&newer.version, place.weight(), upgrade);
+            match best.entry((&*newer.package, replaced)) {
+                Entry::Vacant(vacant) => drop(vacant.insert(this)),
+                Entry::Occupied(mut held) if (held.get().0, held.get().1) < (this.0, this.1) => {
+                    held.insert(this);
+                }
+                Entry::Occupied(_) => {}
+            }
+        }
+        let mut upgrades: Vec<_> = best.into_values().map(|(.., upgrade)| upgrade).collect();
+        upgrades.sort_unstable_by_key(|upgrade| upgrade.id);
+        upgrades.dedup_by_key(|upgrade| upgrade.id);
+        upgrades
+    }
+}

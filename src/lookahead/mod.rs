@@ -199,7 +199,7 @@ impl Round {
         }
         self.wanted.replace(upgrades).await;
         let candidates = self.wanted.candidates();
-        self.machine.set_wanted(&candidates, |one| self.wanted.sight(one), clock::now());
+        self.machine.set_wanted(&candidates, clock::now());
         debug!(upgrades = candidates.len(), "looking ahead");
         self.stop.cancel();
         self.is_to_fetch = true;

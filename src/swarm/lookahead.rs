@@ -16,6 +16,9 @@ pub const MEMORY: Duration = Duration::from_secs(30 * 60);
 /// Look-ups of one run: the largest of an upgrade. A new release has thousands, which are not worth a burst in the DHT.
 pub const MOST: usize = 64;
 
+/// How many of an upgrade are considered, the largest: of some of them there are peers already.
+const CONSIDERED: usize = 4 * MOST;
+
 /// What is smaller, in bytes, is through before a stranger has answered.
 pub const LEAST: u64 = 100_000;
 
@@ -73,8 +76,10 @@ impl Sight {
 #[derive(Debug)]
 pub struct Lookahead {
     pause: Duration,
-    /// What is still to be looked for, the largest last. No more than [`MOST`].
+    /// What may still be looked for, the largest last. No more than [`CONSIDERED`].
     waiting: Vec<Candidate>,
+    /// Look-ups of this run.
+    left: usize,
     under_way: usize,
     not_before: Option<Instant>,
     /// When what was looked for. Forgotten after [`MEMORY`]; it grows by one in a pause.
@@ -86,41 +91,37 @@ impl Lookahead {
     pub fn new(budget: u32) -> Self {
         let pause = Duration::from_secs(u64::from(DATAGRAMS * SHARE)) / budget.max(1);
         let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        Self { pause, waiting: Vec::new(), under_way: 0, not_before: None, looked: HashMap::new() }
+        Self { pause, waiting: Vec::new(), left: 0, under_way: 0, not_before: None, looked: HashMap::new() }
     }
 
-    /// These will be wanted, and nothing else any more; `sight` says what is known of each.
-    pub fn set_wanted(
-        &mut self,
-        wanted: &[Candidate],
-        mut sight: impl FnMut(&Candidate) -> Sight,
-        now: Instant,
-    ) {
+    /// These will be wanted, and nothing else any more.
+    pub fn set_wanted(&mut self, wanted: &[Candidate], now: Instant) {
         self.looked.retain(|_, at| now < *at + MEMORY);
-        let worth = |one: &&Candidate| {
-            !self.looked.contains_key(&one.id) && sight(one).is_worth_a_look_up(one.length)
-        };
+        let worth = |one: &&Candidate| one.length >= LEAST && !self.looked.contains_key(&one.id);
         let mut waiting: Vec<_> = wanted.iter().filter(worth).copied().collect();
         waiting.sort_unstable_by_key(|one| (one.length, one.id));
         waiting.dedup_by_key(|one| one.id);
-        waiting.drain(..waiting.len().saturating_sub(MOST));
-        self.waiting = waiting;
+        waiting.drain(..waiting.len().saturating_sub(CONSIDERED));
+        (self.waiting, self.left) = (waiting, MOST);
     }
 
-    /// The file that is to be looked for now, if any. What has become known since is passed over.
+    /// The file that is to be looked for now, if any; `sight` says what is known of one. What needs no look-up is passed over.
     pub fn poll(&mut self, mut sight: impl FnMut(&Candidate) -> Sight, now: Instant) -> Option<Candidate> {
         if self.under_way >= AT_A_TIME || self.not_before.is_some_and(|at| now < at) {
             return None;
         }
-        loop {
+        while self.left > 0 {
             let next = self.waiting.pop()?;
             if sight(&next).is_worth_a_look_up(next.length) {
+                self.left -= 1;
                 self.under_way += 1;
                 self.not_before = Some(now + self.pause);
                 self.looked.insert(next.id, now);
                 return Some(next);
             }
         }
+        self.waiting.clear();
+        None
     }
 
     /// A look-up has ended.
@@ -169,7 +170,7 @@ mod tests {
     fn the_largest_come_first_one_after_a_pause_and_only_so_many() {
         let (mut machine, now) = (Lookahead::new(50), Instant::now());
         let wanted: Vec<_> = (0..MOST as u64 * 2).map(|n| candidate(n, LEAST - 5 + n)).collect();
-        machine.set_wanted(&wanted, unknown, now);
+        machine.set_wanted(&wanted, now);
         let seen = all(&mut machine, now);
         let expected: Vec<_> =
             (0..MOST as u64).map(|n| (LEAST - 5 + MOST as u64 * 2 - 1 - n, n * 6)).collect();
@@ -182,7 +183,7 @@ mod tests {
         let now = Instant::now();
         for (budget, pause) in [(50, 6.0), (300, 1.0), (1, 300.0), (u32::MAX, 0.2)] {
             let mut machine = Lookahead::new(budget);
-            machine.set_wanted(&[1, 2, 3].map(|n| candidate(n, 1 << 20)), unknown, now);
+            machine.set_wanted(&[1, 2, 3].map(|n| candidate(n, 1 << 20)), now);
             assert!(machine.poll(unknown, now).is_some() && machine.poll(unknown, now).is_none());
             let next = machine.next_timeout(now).unwrap();
             assert!(((next - now).as_secs_f64() - pause).abs() < 0.001, "{budget}");
@@ -210,9 +211,30 @@ mod tests {
             assert_eq!(sight.is_worth_a_look_up(length), worth, "{sight:?} {length}");
         }
         let (mut machine, now) = (Lookahead::new(50), Instant::now());
-        machine.set_wanted(&[candidate(1, large), candidate(2, LEAST)], unknown, now);
+        machine.set_wanted(&[candidate(1, large), candidate(2, LEAST)], now);
         let known = |one: &Candidate| if one.length == large { Named } else { Unknown };
         assert_eq!(machine.poll(known, now), Some(candidate(2, LEAST)), "it became known meanwhile");
+    }
+
+    #[test]
+    fn what_is_known_takes_nothing_of_what_a_run_may_look_for() {
+        let (mut machine, now) = (Lookahead::new(u32::MAX), Instant::now());
+        let wanted: Vec<_> = (0..9999).map(|n| candidate(n, LEAST + n)).collect();
+        machine.set_wanted(&wanted, now);
+        let (mut asked, mut found, mut at) = (0, 0, now);
+        while let Some(next) = machine.next_timeout(at) {
+            at = next;
+            let sight = |one: &Candidate| {
+                asked += 1;
+                if one.length % 2 == 0 { Sight::Named } else { Sight::Unknown }
+            };
+            if machine.poll(sight, at).is_some() {
+                found += 1;
+                machine.handle_end();
+            }
+        }
+        assert_eq!(found, MOST);
+        assert!(asked <= CONSIDERED, "{asked}");
     }
 
     #[test]
@@ -220,11 +242,11 @@ mod tests {
         let (mut machine, now) = (Lookahead::new(50), Instant::now());
         let wanted = [candidate(1, LEAST)];
         for (after, count) in [(Duration::ZERO, 1), (MEMORY - Duration::from_secs(1), 0), (MEMORY, 1)] {
-            machine.set_wanted(&wanted, unknown, now + after);
+            machine.set_wanted(&wanted, now + after);
             assert_eq!(all(&mut machine, now + after).len(), count, "{after:?}");
         }
-        machine.set_wanted(&wanted, unknown, now + MEMORY * 2);
-        machine.set_wanted(&[], unknown, now + MEMORY * 2);
+        machine.set_wanted(&wanted, now + MEMORY * 2);
+        machine.set_wanted(&[], now + MEMORY * 2);
         assert!(machine.is_done(), "nobody wants it any more");
     }
 }

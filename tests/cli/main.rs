@@ -172,7 +172,7 @@ mod config {
             cache = { path = "", max_size = "10GB", min_free_space = "1GB" }
             state = { path = "" }
             swarm = { secret_file = "" }
-            lan = { enabled = true }
+            lan = { enabled = true, interfaces = [] }
             privacy = { announce = true, lan_only = false, share_private_mirrors = false }
             status = { listen = "127.0.0.1:9978" }
             log = { level = "info", format = "text" }
@@ -195,6 +195,7 @@ mod config {
             max_concurrent_uploads = 20
             max_concurrent_downloads = 8
             prefer = "speed"
+            prefetch = "sources"
             [dht]
             enabled = true
             bootstrap = ["router.bittorrent.com:6881", "dht.transmissionbt.com:6881", "router.utorrent.com:6881"]

@@ -86,3 +86,61 @@ impl Places {
         upgrades
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::debian::Release;
+    use crate::index::reading::{Expected, IndexKind, read_table_beside};
+    use crate::index::{Learned, places::Place};
+
+    /// What is upgraded of the indexes in these directories, each with more fields of its Release and its only version.
+    fn upgrades(places: &[(&str, &str, &str)]) -> Vec<Upgrade> {
+        let status = "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n";
+        let installed = Installed::read(status.as_bytes()).unwrap();
+        let mut known = Places::default();
+        for (base, fields, version) in places {
+            let digest = Sha256::of(version.as_bytes());
+            let packages = format!(
+                "Package: a\nVersion: {version}\nArchitecture: all\nFilename: ./a_{version}.deb\nSize: 3\nSHA256: {digest}\n"
+            );
+            let id = Sha256::of(packages.as_bytes());
+            let release = format!("{fields}SHA256:\n {id} {} Packages\n", packages.len());
+            let read = Release::parse(release.as_bytes()).unwrap();
+            let body = Sha256::of(release.as_bytes());
+            known.admit(Place::new(base, &read, body, Learned::Passing, true, 0).unwrap());
+            let table = read_table_beside(
+                packages.as_bytes(),
+                IndexKind::Packages,
+                Expected::Content(id),
+                &installed,
+            );
+            known.fill(&id, &Arc::new(table.unwrap()));
+        }
+        known.upgrades(&installed)
+    }
+
+    #[test]
+    fn the_highest_version_counts_but_not_of_what_apt_takes_nothing_from_by_itself() {
+        let found = upgrades(&[
+            ("mirror.example.org/debian/dists/stable", "Suite: stable\n", "2"),
+            ("mirror.example.org/debian/dists/security", "Suite: security\n", "1:0.1+b~1"),
+            ("mirror.example.org/debian/dists/backports", "NotAutomatic: yes\n", "9:9"),
+        ]);
+        let urls: Vec<_> = found.iter().map(|upgrade| upgrade.url.as_str()).collect();
+        assert_eq!(urls, ["http://mirror.example.org/debian/a_1:0.1+b~1.deb"]);
+        assert_eq!((found[0].id, found[0].length), (Sha256::of(b"1:0.1+b~1"), 3));
+        assert_eq!(upgrades(&[("mirror.example.org/debian/dists/stable", "", "1")]), []);
+    }
+
+    #[test]
+    fn files_of_a_flat_repository_lie_beside_its_release() {
+        let of =
+            |base| upgrades(&[(base, "", "2")]).into_iter().map(|upgrade| upgrade.url).collect::<Vec<_>>();
+        assert_eq!(
+            of("mirror.example.org:8080/odd name"),
+            ["http://mirror.example.org:8080/odd%20name/a_2.deb"]
+        );
+        assert_eq!(of("mirror.example.org"), ["http://mirror.example.org/a_2.deb"]);
+    }
+}

@@ -7,10 +7,9 @@
 use super::reading::{Expected, IndexKind};
 use super::table::{Key, Table, TableBuilder};
 use super::{Kind, Known, Learned};
-use crate::debian::{ByHash, Newer, Release, RepoPath, RepoUrl};
+use crate::debian::{ByHash, Release, RepoPath, RepoUrl};
 use crate::digest::Sha256;
 use crate::wire::{archive_name, is_local};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,10 +42,10 @@ pub(super) struct Place {
     /// The digest of the body, to know it again.
     pub(super) body: Sha256,
     /// The name of the archive that it is the Release of.
-    archive: Option<Sha256>,
+    pub(super) archive: Option<Sha256>,
     /// Whether apt takes packages from it by itself.
-    automatic: bool,
-    weight: Weight,
+    pub(super) automatic: bool,
+    pub(super) weight: Weight,
     names: Arc<Table>,
     slots: Vec<Slot>,
     /// By the digest of every file that holds the index of a slot.
@@ -111,7 +110,7 @@ impl Place {
 
     /// Where the paths in its indexes begin. The first is its own, the others are guesses for a flat repository,
     /// whose sources URI may end anywhere above it.
-    fn roots(&self) -> Vec<&str> {
+    pub(super) fn roots(&self) -> Vec<&str> {
         let suite = self.base.rfind("/dists/").or_else(|| self.base.strip_suffix("/dists").map(str::len));
         if let Some(at) = suite {
             return vec![&self.base[..at]];
@@ -125,37 +124,7 @@ impl Place {
         self.variants.contains_key(digest)
     }
 
-    /// The name of its archive.
-    pub(super) const fn archive(&self) -> Option<Sha256> {
-        self.archive
-    }
-
-    /// How much its word counts.
-    pub(super) const fn weight(&self) -> Weight {
-        self.weight
-    }
-
-    /// `http://host/path` of a file that its indexes name, under its own root, with what is odd percent-encoded.
-    pub(super) fn url_of(&self, path: &RepoPath) -> String {
-        const ODD: &AsciiSet = &NON_ALPHANUMERIC
-            .remove(b'/')
-            .remove(b'-')
-            .remove(b'.')
-            .remove(b'_')
-            .remove(b'~')
-            .remove(b'+')
-            .remove(b':');
-        let root = self.roots().first().copied().unwrap_or(&self.base);
-        let (host, directory) = root.split_once('/').unwrap_or((root, ""));
-        let slash = if directory.is_empty() { "" } else { "/" };
-        format!(
-            "http://{host}/{}{slash}{}",
-            utf8_percent_encode(directory, ODD),
-            utf8_percent_encode(path.as_str(), ODD)
-        )
-    }
-
-    fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
         self.slots.iter().filter_map(|slot| slot.table.as_ref())
     }
 
@@ -408,15 +377,6 @@ impl Places {
     /// The directories that hold a Release of this kind, with its body's digest.
     pub(super) fn held(&self, learned: Learned) -> impl Iterator<Item = &Place> {
         self.places.iter().filter(move |place| place.learned == learned)
-    }
-
-    /// What was newer than the installed packages, with the Release that it stands under; not of what apt takes nothing
-    /// from by itself.
-    pub(super) fn newer(&self) -> impl Iterator<Item = (&Newer, &Place)> {
-        let automatic = self.places.iter().filter(|place| place.automatic);
-        automatic.flat_map(|place| {
-            place.tables().flat_map(move |table| table.newer().iter().map(move |it| (it, place)))
-        })
     }
 
     /// How many Releases, tables and entries there are.

@@ -8,8 +8,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::places::Places;
-use crate::debian::{Installed, Version};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::Learned;
+use super::places::{Place, Places};
+use crate::debian::{Installed, Newer, RepoPath, Version};
 use crate::digest::Sha256;
 
 /// The longest status file that is read, in bytes. A full desktop has some 5 MB.
@@ -70,8 +73,8 @@ impl Places {
                 continue;
             };
             let (id, length, url) = (newer.digest, newer.length, place.url_of(&newer.path));
-            let upgrade = Upgrade { id, length, url, archive: place.archive() };
-            let this = (&newer.version, place.weight(), upgrade);
+            let upgrade = Upgrade { id, length, url, archive: place.archive };
+            let this = (&newer.version, place.weight, upgrade);
             match best.entry((&*newer.package, replaced)) {
                 Entry::Vacant(vacant) => drop(vacant.insert(this)),
                 Entry::Occupied(mut held) if (held.get().0, held.get().1) < (this.0, this.1) => {
@@ -85,6 +88,29 @@ impl Places {
         upgrades.dedup_by_key(|upgrade| upgrade.id);
         upgrades
     }
+
+    /// What was newer than the installed packages, with the Release that it stands under.
+    fn newer(&self) -> impl Iterator<Item = (&Newer, &Place)> {
+        let places = [Learned::FromApt, Learned::Passing].into_iter().flat_map(|learned| self.held(learned));
+        places.filter(|place| place.automatic).flat_map(|place| {
+            let newer = place.tables().flat_map(|table| table.newer());
+            newer.map(move |newer| (newer, place))
+        })
+    }
+}
+
+impl Place {
+    /// `http://host/path` of a file that its indexes name, under its own root, with what is odd percent-encoded.
+    fn url_of(&self, path: &RepoPath) -> String {
+        const NEARLY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_');
+        const ODD: &AsciiSet = &NEARLY.remove(b'~').remove(b'+').remove(b':');
+        let root = self.roots().first().copied().unwrap_or(&self.base);
+        let (host, directory) = root.split_once('/').unwrap_or((root, ""));
+        let slash = if directory.is_empty() { "" } else { "/" };
+        let (directory, path) =
+            (utf8_percent_encode(directory, ODD), utf8_percent_encode(path.as_str(), ODD));
+        format!("http://{host}/{directory}{slash}{path}")
+    }
 }
 
 #[cfg(test)]
@@ -92,7 +118,6 @@ mod tests {
     use super::*;
     use crate::debian::Release;
     use crate::index::reading::{Expected, IndexKind, read_table_beside};
-    use crate::index::{Learned, places::Place};
 
     /// What is upgraded of the indexes in these directories, each with more fields of its Release and its only version.
     fn upgrades(places: &[(&str, &str, &str)]) -> Vec<Upgrade> {

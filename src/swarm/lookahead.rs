@@ -226,7 +226,7 @@ mod tests {
             at = next;
             let sight = |one: &Candidate| {
                 asked += 1;
-                if one.length % 2 == 0 { Sight::Named } else { Sight::Unknown }
+                if one.length.is_multiple_of(2) { Sight::Named } else { Sight::Unknown }
             };
             if machine.poll(sight, at).is_some() {
                 found += 1;

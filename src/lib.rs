@@ -30,6 +30,7 @@ pub mod announcer;
 pub mod download;
 pub mod index;
 
+pub mod lookahead;
 pub mod proxy;
 pub mod status;
 

@@ -66,6 +66,18 @@ choice! {
 }
 
 choice! {
+    /// What is done ahead for the upgrades that apt will ask for.
+    Prefetch, "\"off\", \"sources\" or \"data\"" {
+        /// Nothing.
+        Off = "off",
+        /// Peers that have them are looked for.
+        Sources = "sources",
+        /// They are fetched, too, while the machine is idle.
+        Data = "data",
+    }
+}
+
+choice! {
     /// The least important events that are still logged.
     LogLevel, "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"" {
         /// We are stopping.

@@ -1,6 +1,6 @@
 //! The list of every key. A new key is one entry here; the field, the sample file and the checks follow.
 
-use super::choices::{Announcing, LogFormat, LogLevel, Prefer, Signatures, UpstreamProxy};
+use super::choices::{Announcing, LogFormat, LogLevel, Prefer, Prefetch, Signatures, UpstreamProxy};
 use super::load::Reader;
 use super::table::{Effect, Key, effect, settings};
 use super::units::{PacketRate, Rate, Size, Span};
@@ -78,6 +78,9 @@ settings! {
         max_concurrent_downloads: Whole<1, 1_000> = 8;
         /// speed: race the mirror; offload: wait a little for peers, to spare the mirror.
         prefer: Prefer = "speed";
+        /// What is done ahead after an update, for the upgrades of this machine. sources: find peers that have them;
+        /// data: fetch them, too, slowly, while nothing else is fetched and the network is not metered; off: nothing.
+        prefetch: Prefetch = "sources";
     }
     /// Finding peers through the BitTorrent Mainline DHT.
     dht: Dht {

@@ -15,7 +15,7 @@ mod table;
 mod units;
 mod values;
 
-pub use choices::{Announcing, LogFormat, LogLevel, Prefer, Signatures, UpstreamProxy};
+pub use choices::{Announcing, LogFormat, LogLevel, Prefer, Prefetch, Signatures, UpstreamProxy};
 pub use keys::{
     Cache, Dht, KEYS, Lan, Log, Mirrors, Network, Privacy, Proxy, Settings, State, Status, Swarm, Transfer,
 };

@@ -5,6 +5,7 @@ mod bootstrap;
 mod dht;
 mod lan;
 mod listeners;
+mod lookahead;
 mod neighbours;
 
 mod reach;
@@ -37,10 +38,11 @@ use self::site::{KnownPeers, StatusSite, into_response};
 use crate::causes::Causes;
 use crate::clock;
 use crate::config::{Announcing, Prefer, Settings, Signatures, UpstreamProxy};
-use crate::discovery::{Dht, Discovery, Driver, Fixed, Lan, LanDriver, LanPeer, Neighbours};
+use crate::discovery::{Dht, Discovery, Driver, Fixed, Lan, LanDriver, LanPeer, Neighbours, Remembered};
 use crate::download::{Downloads, DownloadsConfig};
 use crate::http::{Limits, serve};
 use crate::index::{self, Index, Verification};
+use crate::lookahead::Lookahead;
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, MirrorConfig, MirrorConfigError, Pattern, UpstreamSetting};
 use crate::peer::{External, Guard, PeerClient, PeerSite, PeerSiteConfig};
@@ -138,6 +140,7 @@ pub struct Node {
     dht: Option<(Dht, Driver)>,
     lan: Option<(Lan, LanDriver)>,
     neighbours: Arc<Neighbours>,
+    lookahead: Option<Lookahead>,
     swarm: Swarm,
     metrics: Metrics,
 }
@@ -177,7 +180,8 @@ impl Node {
         let neighbours = neighbours::open(&settings, wiring);
         let found_on_dht = dht.iter().map(|(dht, _)| Arc::new(dht.clone()) as Arc<dyn Discovery>);
         let on_lan = lan.iter().map(|(lan, _)| Arc::new(lan.clone()) as Arc<dyn Discovery>);
-        let known = [fixed.clone() as Arc<dyn Discovery>, neighbours.clone()];
+        let remembered = Arc::new(Remembered::default());
+        let known = [fixed.clone() as Arc<dyn Discovery>, neighbours.clone(), remembered.clone()];
         let own = known.into_iter().chain(on_lan).chain(found_on_dht);
         let discovery = own.chain(more).collect();
         let config = DownloadsConfig {
@@ -193,8 +197,19 @@ impl Node {
             share_private: settings.privacy.share_private_mirrors,
             own_addresses,
         };
-        let downloads =
-            Downloads::new(store.clone(), mirror.clone(), client, discovery, metrics.clone(), config);
+        let (handle, mirrors, figures) = (store.clone(), mirror.clone(), metrics.clone());
+        let parts =
+            lookahead::Parts { store: handle, mirror: mirrors, client, discovery, metrics: figures, config };
+        let downloads = parts.clone().downloads();
+        let wiring = lookahead::Wiring {
+            index: index.clone(),
+            dht: dht.as_ref().map(|(dht, _)| dht.clone()),
+            neighbours: neighbours.clone(),
+            remembered,
+            downloads: downloads.clone(),
+            parts,
+        };
+        let lookahead = lookahead::open(&settings, wiring);
         Ok(Self {
             claim,
             settings,
@@ -208,6 +223,7 @@ impl Node {
             dht,
             lan,
             neighbours,
+            lookahead,
             swarm,
             metrics,
         })
@@ -236,6 +252,7 @@ impl Node {
             dht,
             lan,
             neighbours,
+            lookahead,
             swarm,
             metrics,
         } = self;
@@ -272,6 +289,9 @@ impl Node {
         let on_lan = lan.as_ref().map_or_else(nobody, Lan::watch);
         let addresses = |peers: &Arc<[LanPeer]>| peers.iter().map(|peer| peer.address).collect();
         tasks.spawn(async move { asking.run(on_lan, addresses, banned, stop).await });
+        if let Some(lookahead) = lookahead {
+            tasks.spawn(lookahead.run(shutdown.clone()));
+        }
         let peer_config = PeerSiteConfig {
             max_uploads: settings.transfer.max_concurrent_uploads.get() as usize,
             max_rate: settings.transfer.max_upload_rate.bytes_per_second(),
@@ -375,6 +395,7 @@ fn open_index(settings: &Settings, store: &Store) -> Index {
             Signatures::Enforce => Verification::Enforce,
             Signatures::Off => Verification::Off,
         },
+        status: lookahead::status(settings),
     });
     let store = store.clone();
     index.replay(Box::new(move |id| {

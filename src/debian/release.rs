@@ -21,6 +21,8 @@ pub struct Release {
     pub codename: Option<String>,
     /// Whether apt is to ask for indexes at their by-hash addresses.
     pub acquire_by_hash: bool,
+    /// Whether apt takes nothing from it by itself (`NotAutomatic`): experimental, backports.
+    pub not_automatic: bool,
     /// When it was made, in seconds since 1970-01-01 UTC.
     pub date: Option<u64>,
     /// When it expires, in seconds since 1970-01-01 UTC.
@@ -121,6 +123,10 @@ impl Release {
     }
 }
 
+fn is_yes(value: &str) -> bool {
+    ["yes", "true", "1"].contains(&value.to_ascii_lowercase().as_str())
+}
+
 #[derive(Clone, Copy)]
 enum Section {
     Sha256,
@@ -159,7 +165,9 @@ impl Reading {
         } else if let Some(value) = text("Codename") {
             release.codename = Some(value);
         } else if let Some(value) = text("Acquire-By-Hash") {
-            release.acquire_by_hash = ["yes", "true", "1"].contains(&value.to_ascii_lowercase().as_str());
+            release.acquire_by_hash = is_yes(&value);
+        } else if let Some(value) = text("NotAutomatic") {
+            release.not_automatic = is_yes(&value);
         } else if let Some(value) = text("Date") {
             release.date = parse_date(&value);
         } else if let Some(value) = text("Valid-Until") {
@@ -242,7 +250,7 @@ mod tests {
     fn sample() -> String {
         format!(
             "Origin: Example\nLabel: Example\nSuite: stable\nCodename: wobbly\nDate: Sat, 11 Jul 2026 10:16:37 UTC\n\
-             Valid-Until: Sat, 18 Jul 2026 10:16:37 UTC\nAcquire-By-Hash: yes\nDescription: x\n \
+             Valid-Until: Sat, 18 Jul 2026 10:16:37 UTC\nAcquire-By-Hash: yes\nNotAutomatic: yes\nDescription: x\n \
              {a} 9 in-the-description\nMD5Sum:\n D41D8CD98F00B204E9800998ECF8427E 5 main/Packages\n \
              d41d8cd98f00b204e9800998ecf8427e 6 main/Packages.gz\n beef 5 main/Packages\nSHA256:\n \
              {a}        5 main/Packages\n {b} 7 ./main//Packages.gz\n {b} x main/odd\n {b} 7 ../climbs\n \
@@ -257,7 +265,7 @@ mod tests {
         let release = Release::parse(sample().as_bytes()).unwrap();
         assert_eq!(release.origin.as_deref(), Some("Example"));
         assert_eq!((release.suite.as_deref(), release.codename.as_deref()), (Some("stable"), Some("wobbly")));
-        assert!(release.acquire_by_hash);
+        assert!(release.acquire_by_hash && release.not_automatic);
         assert_eq!((release.date, release.valid_until), (Some(1_783_764_997), Some(1_784_369_797)));
         let files: Vec<_> = release.files.iter().map(|f| (f.path.as_str(), f.length, f.sha256)).collect();
         let want = [

@@ -6,6 +6,7 @@ mod look_up;
 mod mainline;
 mod memory;
 mod neighbours;
+mod remembered;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,6 +17,7 @@ pub use look_up::{Asked, Finder, Found, LookUp};
 pub use mainline::{Dht, DhtConfig, DhtStatus, Driver, Names, list_items};
 pub use memory::Memory;
 pub use neighbours::{Archive, Ask, Neighbours, NeighboursConfig, Reply};
+pub use remembered::Remembered;
 
 use crate::digest::Sha256;
 use crate::pieces::Geometry;

@@ -180,6 +180,8 @@ struct Context {
     borders: Borders,
     share_private: bool,
     look_ups: Arc<LookUps>,
+    /// How many flights there are.
+    under_way: watch::Sender<usize>,
     /// Counts the objects of several pieces of which something can be given away.
     growing: watch::Sender<u64>,
     convictions: watch::Sender<u64>,
@@ -224,6 +226,7 @@ impl Downloads {
             },
             share_private: config.share_private,
             look_ups: Arc::new(LookUps::new()),
+            under_way: watch::Sender::default(),
             growing: watch::Sender::default(),
             convictions: watch::Sender::default(),
             scores: Mutex::default(),
@@ -267,6 +270,7 @@ impl Downloads {
         let progress = shared.progress.subscribe();
         let id = shared.want.id;
         flights.insert(id, shared.clone());
+        self.context.under_way.send_replace(flights.len());
         drop(flights);
         self.tasks.spawn(self.clone().fly(shared, geometry));
         Ok(Download::flying(id, geometry, progress))
@@ -294,6 +298,11 @@ impl Downloads {
     /// The limit that all downloads keep to, for what is read of mirrors beside them.
     pub fn throttle(&self) -> &Throttle {
         &self.context.throttle
+    }
+
+    /// How many objects are being downloaded.
+    pub fn under_way(&self) -> watch::Receiver<usize> {
+        self.context.under_way.subscribe()
     }
 
     /// What is known of every peer that has been asked for something, or is banned.
@@ -342,6 +351,7 @@ impl Downloads {
         let mut flights = lock(&self.flights);
         if flights.get(&id).is_some_and(|current| Arc::ptr_eq(current, &shared)) {
             flights.remove(&id);
+            self.context.under_way.send_replace(flights.len());
         }
     }
 }

@@ -3,9 +3,10 @@
 use super::journal::{Head, Journal};
 use super::lists::Lists;
 use super::places::{Admission, Place, Places, Wanted};
-use super::reading::{Expected, ReadError, read_table};
+use super::reading::{Expected, ReadError, read_table_beside};
 use super::signature::{Outcome, Verification, Verifier};
 use super::table::Table;
+use super::upgrades::Status;
 use super::worker::{Queue, Stoppable};
 use super::{LearnError, Learned, OpenStored, Reading, Taught};
 use crate::clock;
@@ -15,6 +16,7 @@ use std::collections::{HashSet, VecDeque};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::watch;
 
 /// The most bare Releases that wait for their Release.gpg. apt asks for it right after.
 const MAX_UNSIGNED: usize = 4;
@@ -31,6 +33,10 @@ pub(super) struct Inner {
     /// Held while an index is read: one after the other bounds the memory and leaves the other cores to the rest.
     pub(super) reading: Mutex<()>,
     pub(super) queue: Queue,
+    /// What is installed; `None` where nobody wants to know.
+    pub(super) status: Option<Status>,
+    /// Counts what was learnt.
+    pub(super) learnt: watch::Sender<u64>,
     pub(super) lists_queued: AtomicBool,
     pub(super) stopping: AtomicBool,
 }
@@ -84,7 +90,15 @@ impl Inner {
             Place::new(&head.base, &release, Sha256::of(body), learned, head.proven, clock::unix_seconds());
         // A body within its limit has fewer names than a table may have.
         let place = place.ok_or(ReleaseError::TooLong(body.len()))?;
-        Ok(self.write().admit(place))
+        let admission = self.write().admit(place);
+        if admission == Admission::Admitted {
+            self.note_learnt();
+        }
+        Ok(admission)
+    }
+
+    fn note_learnt(&self) {
+        self.learnt.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     fn save(&self, head: &Head, body: &[u8]) {
@@ -139,6 +153,7 @@ impl Inner {
         let Some(wanted) = self.read_lock().wanted(&digest) else { return Ok(Reading::NotNeeded) };
         let table = self.read(open()?, wanted, Expected::Stored(digest))?;
         let filled = self.write().fill(&wanted.id, &table);
+        self.note_learnt();
         for (base, body) in filled {
             let saved =
                 self.journal.as_ref().map_or(Ok(()), |journal| journal.add_index(&base, &body, digest));
@@ -159,6 +174,7 @@ impl Inner {
     ) -> Result<usize, ReadError> {
         let table = self.read(source, wanted, expected)?;
         self.write().fill(&wanted.id, &table);
+        self.note_learnt();
         Ok(table.len())
     }
 
@@ -171,7 +187,8 @@ impl Inner {
         let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = clock::now();
         let source = Stoppable { source, stopping: &self.stopping };
-        let table = read_table(source, wanted.kind, expected)?;
+        let installed = self.status.as_ref().map(Status::installed).unwrap_or_default();
+        let table = read_table_beside(source, wanted.kind, expected, &installed)?;
         let took = clock::now().duration_since(begun);
         tracing::debug!(index = %wanted.id, entries = table.len(), ?took, "read an index");
         Ok(Arc::new(table))

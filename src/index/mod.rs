@@ -18,6 +18,7 @@ mod places;
 mod reading;
 mod signature;
 mod table;
+mod upgrades;
 mod worker;
 
 use crate::debian::{Clearsigned, Release, ReleaseError, RepoUrl};
@@ -30,12 +31,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use upgrades::Status;
 use worker::{Queue, Work};
 
 pub use reading::{Expected, IndexKind, ReadError, read_table};
 pub use signature::{Outcome, Verification, Verifier};
 pub use table::{Key, MAX_ENTRIES, Table};
+pub use upgrades::Upgrade;
 
 /// What the index is made of.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +52,8 @@ pub struct Options {
     pub verification: Verification,
     /// `mirrors.keyrings`.
     pub keyrings: Vec<PathBuf>,
+    /// dpkg's status file; without it [`Index::upgrades`] knows of none.
+    pub status: Option<PathBuf>,
 }
 
 /// What is known of an address.
@@ -162,6 +168,8 @@ impl Index {
             unsigned: Mutex::default(),
             reading: Mutex::default(),
             queue: Queue::new(),
+            status: options.status.map(Status::new),
+            learnt: watch::Sender::default(),
             lists_queued: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }));
@@ -283,6 +291,22 @@ impl Index {
         if self.0.lists.as_ref().is_some_and(Lists::changed) {
             self.queue_lists();
         }
+    }
+
+    /// Changes whenever something was learnt.
+    pub fn learnt(&self) -> watch::Receiver<u64> {
+        self.0.learnt.subscribe()
+    }
+
+    /// What this machine would upgrade, by dpkg's status and what is known now.
+    pub async fn upgrades(&self) -> Vec<Upgrade> {
+        let inner = Arc::clone(&self.0);
+        let find = move || {
+            let Some(status) = &inner.status else { return Vec::new() };
+            let installed = status.installed();
+            inner.read_lock().upgrades(&installed)
+        };
+        tokio::task::spawn_blocking(find).await.unwrap_or_default()
     }
 
     /// Waits until everything that was begun or queued before this call is learnt, `patience` at most. Says whether it

@@ -27,7 +27,7 @@ const SUFFIXES: [&str; 6] = [".xz", ".gz", ".bz2", ".zst", ".lz4", ".lzma"];
 /// How much a Release is worth where two disagree: first whether it is proven, then when it was made, then when it
 /// was learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Weight {
+pub(super) struct Weight {
     proven: bool,
     date: u64,
     arrival: u64,
@@ -42,8 +42,10 @@ pub(super) struct Place {
     /// The digest of the body, to know it again.
     pub(super) body: Sha256,
     /// The name of the archive that it is the Release of.
-    archive: Option<Sha256>,
-    weight: Weight,
+    pub(super) archive: Option<Sha256>,
+    /// Whether apt takes packages from it by itself.
+    pub(super) automatic: bool,
+    pub(super) weight: Weight,
     names: Arc<Table>,
     slots: Vec<Slot>,
     /// By the digest of every file that holds the index of a slot.
@@ -97,6 +99,7 @@ impl Place {
             learned,
             body,
             archive: archive(release),
+            automatic: !release.not_automatic,
             weight: Weight { proven, date, arrival: 0 },
             names: Arc::new(names(release)?),
             slots,
@@ -107,7 +110,7 @@ impl Place {
 
     /// Where the paths in its indexes begin. The first is its own, the others are guesses for a flat repository,
     /// whose sources URI may end anywhere above it.
-    fn roots(&self) -> Vec<&str> {
+    pub(super) fn roots(&self) -> Vec<&str> {
         let suite = self.base.rfind("/dists/").or_else(|| self.base.strip_suffix("/dists").map(str::len));
         if let Some(at) = suite {
             return vec![&self.base[..at]];
@@ -121,7 +124,7 @@ impl Place {
         self.variants.contains_key(digest)
     }
 
-    fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
         self.slots.iter().filter_map(|slot| slot.table.as_ref())
     }
 

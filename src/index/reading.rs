@@ -2,9 +2,10 @@
 
 use super::decompress::{MAX_OUTPUT, decompress};
 use super::table::{Table, TableBuilder};
-use crate::debian::{RepoPath, read_packages, read_sources};
+use crate::debian::{Installed, RepoPath, read_sources, read_upgrades};
 use crate::digest::Sha256;
 use sha2::Digest as _;
+use std::cell::RefCell;
 use std::io::{self, BufReader, Read};
 
 /// How much of a file is read at once, in bytes.
@@ -57,13 +58,24 @@ pub enum ReadError {
 /// # Errors
 /// [`ReadError`]; nothing of an index that is not the expected one is used.
 pub fn read_table(source: impl Read + Send, kind: IndexKind, expected: Expected) -> Result<Table, ReadError> {
+    read_table_beside(source, kind, expected, &Installed::default())
+}
+
+/// The same; the table keeps besides what is newer than `installed`.
+pub(super) fn read_table_beside(
+    source: impl Read + Send,
+    kind: IndexKind,
+    expected: Expected,
+    installed: &Installed,
+) -> Result<Table, ReadError> {
     let stored = Hashing::new(source.take(MAX_OUTPUT), matches!(expected, Expected::Stored(_)));
     let mut stored = BufReader::with_capacity(READ_SIZE, stored);
-    let mut builder = TableBuilder::default();
-    let each = |path: &RepoPath, length, digest| builder.add(path.as_str(), length, digest);
+    let builder = RefCell::new(TableBuilder::default());
+    let each = |path: &RepoPath, length, digest| builder.borrow_mut().add(path.as_str(), length, digest);
+    let newer = |newer| builder.borrow_mut().add_newer(newer);
     let mut content = Hashing::new(decompress(&mut stored)?, matches!(expected, Expected::Content(_)));
     match kind {
-        IndexKind::Packages => read_packages(&mut content, each)?,
+        IndexKind::Packages => read_upgrades(&mut content, installed, each, newer)?,
         IndexKind::Sources => read_sources(&mut content, each)?,
     }
     let content = content.finish();
@@ -76,7 +88,7 @@ pub fn read_table(source: impl Read + Send, kind: IndexKind, expected: Expected)
             verify(expected, stored.into_inner().finish())?;
         }
     }
-    builder.finish().ok_or(ReadError::TooLarge)
+    builder.into_inner().finish().ok_or(ReadError::TooLarge)
 }
 
 fn verify(expected: Sha256, got: Sha256) -> Result<(), ReadError> {

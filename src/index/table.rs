@@ -3,10 +3,15 @@
 //! A path is kept as the first 16 bytes of its SHA-256. Two paths that share them would take 2^64 tries to find, and
 //! whoever writes the index could name any digest anyway.
 
+use crate::debian::Newer;
 use crate::digest::Sha256;
 
 /// The most entries of one table, which are 59 MB: more than ten times those of the largest index known.
 pub const MAX_ENTRIES: usize = 1 << 20;
+
+/// The most packages newer than the installed ones that are kept of one table, some 2 MB: a new release upgrades a few
+/// thousand.
+const MAX_NEWER: usize = 8192;
 
 /// What stands for a path in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +37,7 @@ struct Entry {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Table {
     entries: Box<[Entry]>,
+    newer: Box<[Newer]>,
 }
 
 impl Table {
@@ -39,6 +45,11 @@ impl Table {
     pub fn get(&self, key: &Key) -> Option<(u64, Sha256)> {
         let at = self.entries.binary_search_by(|entry| entry.key.cmp(key)).ok()?;
         Some((self.entries[at].length, self.entries[at].digest))
+    }
+
+    /// The packages that were newer than the installed ones when it was read.
+    pub(super) fn newer(&self) -> &[Newer] {
+        &self.newer
     }
 
     /// How many paths it knows.
@@ -56,6 +67,7 @@ impl Table {
 #[derive(Debug, Default)]
 pub(super) struct TableBuilder {
     entries: Vec<Entry>,
+    newer: Vec<Newer>,
     overflow: bool,
 }
 
@@ -66,6 +78,13 @@ impl TableBuilder {
             self.entries.push(Entry { key: Key::of(path), length, digest });
         } else {
             self.overflow = true;
+        }
+    }
+
+    /// Takes a package in that is newer than the installed one, as long as there is room.
+    pub(super) fn add_newer(&mut self, newer: Newer) {
+        if self.newer.len() < MAX_NEWER {
+            self.newer.push(newer);
         }
     }
 
@@ -90,7 +109,7 @@ impl TableBuilder {
             at += alike;
         }
         entries.truncate(kept);
-        Some(Table { entries: entries.into_boxed_slice() })
+        Some(Table { entries: entries.into_boxed_slice(), newer: self.newer.into_boxed_slice() })
     }
 }
 

@@ -8,6 +8,7 @@ mod fault;
 mod fetched;
 mod found;
 mod judge;
+pub mod lookahead;
 pub mod meetings;
 mod meter;
 pub mod neighbourhood;

@@ -195,6 +195,7 @@ mod config {
             max_concurrent_uploads = 20
             max_concurrent_downloads = 8
             prefer = "speed"
+            prefetch = "sources"
             [dht]
             enabled = true
             bootstrap = ["router.bittorrent.com:6881", "dht.transmissionbt.com:6881", "router.utorrent.com:6881"]

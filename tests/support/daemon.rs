@@ -165,6 +165,8 @@ impl Daemon {
         for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
             command.env_remove(name).env_remove(name.to_uppercase());
         }
+        // What is installed on this machine is no matter of a test's.
+        command.env("DPKG_ADMINDIR", folder.join("dpkg"));
         command.envs(self.setup.environment.iter().map(|(name, value)| (name, value)));
         let mut child = command.spawn().unwrap();
         let pid = child.id();

@@ -14,8 +14,8 @@ const profile = mkdtempSync(join(tmpdir(), "screenshots-"));
 const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync"];
 const looks = [
-  { name: "light", colorScheme: "light", viewport: { width: 1100, height: 1000 }, deviceScaleFactor: 1 },
-  { name: "dark", colorScheme: "dark", viewport: { width: 1100, height: 1000 }, deviceScaleFactor: 1 },
+  { name: "light", colorScheme: "light", viewport: { width: 1040, height: 920 }, deviceScaleFactor: 1 },
+  { name: "dark", colorScheme: "dark", viewport: { width: 1040, height: 920 }, deviceScaleFactor: 1 },
   { name: "phone", colorScheme: "light", viewport: { width: 390, height: 844 }, deviceScaleFactor: 1.5, isMobile: true },
 ];
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use tracing::warn;
+use tracing::debug;
 
 use super::events::{Audience, stream_of};
 use super::reach::Reach;
@@ -117,7 +117,7 @@ impl StatusSite {
                 Cache::Usable(stats)
             }
             Err(error) => {
-                warn!(%error, "the cache cannot be looked at");
+                debug!(%error, "the cache cannot be looked at");
                 Cache::Unusable(Causes(&error).to_string())
             }
         }

@@ -38,9 +38,9 @@ pub(super) fn all(snapshot: &Snapshot) -> BTreeMap<&'static str, String> {
         (
             "run",
             format!(
-                "Running for {}, {} requests from apt",
+                "Running for {}, {} from apt",
                 rounded_time(snapshot.uptime_seconds),
-                snapshot.requests
+                counted(snapshot.requests, "request")
             ),
         ),
     ])
@@ -60,7 +60,7 @@ impl Display for Escaped<'_> {
                 '\'' => f.write_str("&#39;")?,
                 // Marks that turn the direction of text would make a name look like another (Unicode UAX #9).
                 '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => {
-                    f.write_char('\u{fffd}')?
+                    f.write_char('\u{fffd}')?;
                 }
                 c if c.is_control() => f.write_char('\u{fffd}')?,
                 c => f.write_char(c)?,
@@ -68,6 +68,12 @@ impl Display for Escaped<'_> {
         }
         Ok(())
     }
+}
+
+/// `1 object`, `2 objects`.
+fn counted(count: u64, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
 }
 
 fn state(snapshot: &Snapshot) -> String {
@@ -210,7 +216,11 @@ fn download(download: &OngoingDocument) -> String {
 
 fn source(giver: &GiverDocument) -> String {
     let (class, word) = if giver.kind == "mirror" { ("mirror", "Mirror") } else { ("peers", "Peer") };
-    let now = if giver.active { ", giving now" } else { "" };
+    let now = match giver.active {
+        true if giver.bytes > 0 => ", giving now",
+        true => ", asked now",
+        false => "",
+    };
     let (who, bytes) = (Escaped(&giver.who), rounded_bytes(giver.bytes));
     format!("<li><i class=\"dot {class}\"></i>{word} {who}: <strong>{bytes}</strong>{now}</li>")
 }
@@ -224,13 +234,18 @@ fn map(letters: &str, told: &str) -> String {
         Escaped(told)
     );
     for (x, letter) in letters.chars().enumerate() {
-        let class = match letter {
-            'r' => "released",
-            'l' => "linked",
-            'u' => "under",
-            _ => "missing",
+        // The further, the higher: colour is not all that tells.
+        let (class, height) = match letter {
+            'r' => ("released", 1.0),
+            'l' => ("linked", 0.75),
+            'u' => ("under", 0.45),
+            _ => ("missing", 0.12),
         };
-        let _ = write!(html, "<rect class=\"{class}\" x=\"{x}\" width=\"{width:.2}\" height=\"1\"/>");
+        let y = 1.0 - height;
+        let _ = write!(
+            html,
+            "<rect class=\"{class}\" x=\"{x}\" y=\"{y:.2}\" width=\"{width:.2}\" height=\"{height}\"/>"
+        );
     }
     html + "</svg>"
 }
@@ -241,10 +256,11 @@ fn cache(cache: Option<&CacheDocument>) -> String {
     };
     let percent = bytes.saturating_mul(100) / (*limit).max(1);
     format!(
-        "<p class=\"fact\">{} of {}</p>{}<p>{percent} % full, {objects} objects; {} free on the disk</p>",
+        "<p class=\"fact\">{} of {}</p>{}<p>{percent} % full, {}; {} free on the disk</p>",
         rounded_bytes(*bytes),
         rounded_bytes(*limit),
         bar(&[("cache", (*bytes).min(*limit))], *limit),
+        counted(*objects, "object"),
         rounded_bytes(*free)
     )
 }
@@ -268,13 +284,16 @@ fn dht(dht: Option<&DhtBrief>) -> String {
     let DhtBrief { good_nodes, known_nodes, .. } = dht;
     let fact = match &dht.waiting_for {
         None => "Works".to_owned(),
-        Some(what) => format!("Waits for {}", Escaped(what)),
+        Some(what) => format!("Not yet: waits for {}", Escaped(what)),
     };
-    let announced = dht.announced.map(|count| format!("; {count} objects announced")).unwrap_or_default();
+    let announced = dht
+        .announced
+        .map(|count| format!("; announced: {}", counted(count as u64, "object")))
+        .unwrap_or_default();
     let external =
         dht.external_address.as_ref().map(|seen| format!("; seen as {}", Escaped(seen))).unwrap_or_default();
     format!(
-        "<p class=\"fact\">{fact}</p><p>{good_nodes} good nodes of {known_nodes} known{announced}{external}</p>"
+        "<p class=\"fact\">{fact}</p><p>{good_nodes} of {known_nodes} known nodes answer{announced}{external}</p>"
     )
 }
 

@@ -247,7 +247,7 @@ impl RecentDocument {
     fn of(delivered: &Delivered, view: &View<'_>) -> Self {
         let percent = |tally: crate::download::Tally| {
             let all = tally.peers.saturating_add(tally.mirror);
-            if all == 0 { 0 } else { tally.peers.saturating_mul(100) / all }
+            tally.peers.saturating_mul(100).checked_div(all).unwrap_or(0)
         };
         let from = match delivered.tally {
             None => "cache",

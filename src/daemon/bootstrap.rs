@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::dht::{self, Role};
+use super::events::Audience;
 use super::record::Claim;
 use super::site::StatusSite;
 use super::{DaemonError, Record, listeners, systemd};
@@ -57,8 +58,17 @@ impl BootstrapNode {
         record.write(&state).map_err(|source| DaemonError::State { path: state.clone(), source })?;
         info!(dht = ?record.dht, status = ?record.status, "listening");
         systemd::say_ready();
-        let site =
-            StatusSite { metrics, store: None, dht: Some(dht), announcer: None, reach: None, peers: None };
+        let site = StatusSite {
+            metrics,
+            store: None,
+            dht: Some(dht),
+            announcer: None,
+            reach: None,
+            peers: None,
+            mirror: None,
+            totals: None,
+            audience: Audience::new(shutdown.clone()),
+        };
         let mut tasks = JoinSet::new();
         tasks.spawn(systemd::keep_watchdog(shutdown.clone()));
         tasks.spawn(serve(status, Limits::local(), site.into_site(), shutdown.clone()));

@@ -3,6 +3,7 @@
 mod bans;
 mod bootstrap;
 mod dht;
+mod events;
 mod lan;
 mod listeners;
 mod lookahead;
@@ -13,6 +14,7 @@ mod record;
 mod secret;
 mod site;
 mod systemd;
+mod totals;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Method;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,12 +32,14 @@ use tracing::{error, info, warn};
 use self::bans::BansFile;
 pub use self::bootstrap::BootstrapNode;
 use self::dht::Role;
+use self::events::Audience;
 use self::listeners::Listeners;
 use self::reach::Reach;
 use self::record::Claim;
 pub use self::record::Record;
 pub use self::secret::{SecretError, create_secret, swarm_of};
-use self::site::{KnownPeers, StatusSite, into_response};
+use self::site::{KnownPeers, StatusSite};
+use self::totals::Totals;
 use crate::causes::Causes;
 use crate::clock;
 use crate::config::{Announcing, Prefer, Settings, Signatures, UpstreamProxy};
@@ -274,6 +279,8 @@ impl Node {
         downloads.restore_bans(&banned);
         tasks.spawn(bans::keep(downloads.clone(), bans, quiet.clone()));
         tasks.spawn(housekeeping(store.clone(), metrics.clone(), quiet.clone()));
+        let totals = Totals::open(&state, metrics.clone());
+        tasks.spawn(totals::keep(totals.clone(), quiet.clone()));
 
         let (dht, driver) = dht.unzip();
         if let Some(driver) = driver {
@@ -339,10 +346,13 @@ impl Node {
             announcer,
             reach: Some(reach),
             peers: Some(KnownPeers { downloads: downloads.clone(), fixed: fixed.clone(), lan }),
+            mirror: Some(mirror.clone()),
+            totals: Some(totals),
+            audience: Audience::new(shutdown.clone()),
         };
         let page = {
             let status = status.clone();
-            Box::new(move || into_response(status.page("/")))
+            Box::new(move |method: &Method, path: &str| status.answer(method, path))
         };
         let proxy_config = ProxyConfig { allow_clients: settings.proxy.allow_clients.clone() };
         let proxy_site =

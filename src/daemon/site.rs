@@ -1,22 +1,25 @@
 //! The status as an HTTP site.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use tracing::warn;
+use tracing::debug;
 
+use super::events::{Audience, stream_of};
 use super::reach::Reach;
+use super::totals::Totals;
 use crate::announcer::Announcer;
+use crate::causes::Causes;
 use crate::clock;
 use crate::discovery::{Dht, Fixed, Lan, LanPeer};
 use crate::download::Downloads;
 use crate::http::{Body, Conn, Hangup, Site, text};
 use crate::metrics::Metrics;
-use crate::status::{self, Health, Page, View};
-use crate::store::Store;
+use crate::mirror::Mirror;
+use crate::status::{self, Acquaintance, Cache, Page, Snapshot, View, Way};
+use crate::store::{Store, StoreError};
 use crate::swarm::{PeerKind, Reputation};
 
 /// What the status is made from.
@@ -31,6 +34,11 @@ pub(super) struct StatusSite {
     pub(super) reach: Option<Reach>,
     /// `None` for a node that asks nobody for anything.
     pub(super) peers: Option<KnownPeers>,
+    /// `None` for a node that asks no mirror.
+    pub(super) mirror: Option<Mirror>,
+    /// `None` for a node that counts nothing over restarts.
+    pub(super) totals: Option<Totals>,
+    pub(super) audience: Audience,
 }
 
 /// The peers that a daemon knows: those it has met, those that the configuration names, and those of the local network.
@@ -42,14 +50,22 @@ pub(super) struct KnownPeers {
 }
 
 impl KnownPeers {
-    fn list(&self) -> Vec<(SocketAddr, Reputation)> {
-        let mut peers = self.downloads.reputations();
+    fn list(&self) -> Vec<Acquaintance> {
+        let met = |(address, reputation)| Acquaintance { address, way: Way::Met, reputation };
+        let mut peers: Vec<Acquaintance> = self.downloads.reputations().into_iter().map(met).collect();
         let lan = self.lan.as_ref().map(Lan::peers).unwrap_or_default();
-        let lan = lan.into_iter().map(|LanPeer { address, .. }| address);
-        for address in self.fixed.addresses().into_iter().chain(lan) {
-            match peers.iter_mut().find(|(known, _)| *known == address) {
-                Some((_, known)) => known.kind = Some(PeerKind::Neighbour),
-                None => peers.push((address, Reputation::unknown(PeerKind::Neighbour))),
+        let lan = lan.into_iter().map(|LanPeer { address, .. }| (address, Way::Lan));
+        let named = self.fixed.addresses().into_iter().map(|address| (address, Way::Named));
+        for (address, way) in lan.chain(named) {
+            match peers.iter_mut().find(|peer| peer.address == address) {
+                Some(peer) => {
+                    peer.reputation.kind = Some(PeerKind::Neighbour);
+                    peer.way = way;
+                }
+                None => {
+                    let reputation = Reputation::unknown(PeerKind::Neighbour);
+                    peers.push(Acquaintance { address, way, reputation });
+                }
             }
         }
         peers
@@ -57,42 +73,74 @@ impl KnownPeers {
 }
 
 impl StatusSite {
-    /// The page at `path`, of this moment.
-    pub(super) fn page(&self, path: &str) -> Page {
-        // Who looks wants to see the cache as it is now, not as it was a minute ago.
-        match self.store.as_ref().map(|store| tokio::task::block_in_place(|| store.stats())) {
-            Some(Ok(stats)) => self.metrics.set_cache(stats.bytes, stats.objects),
-            Some(Err(error)) => warn!(%error, "the size of the cache cannot be had"),
-            None => {}
-        }
+    /// Everything that the page shows, at this moment.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.view(Snapshot::of)
+    }
+
+    /// Looks at everything.
+    fn view<T>(&self, look: impl FnOnce(&View<'_>) -> T) -> T {
+        let cache = self.store.as_ref().map(|store| tokio::task::block_in_place(|| self.cache(store)));
         let dht = self.dht.as_ref().map(Dht::status);
-        // Thousands, perhaps: only for whom they are meant.
-        let peers = self.peers.as_ref().filter(|_| path.starts_with("/peers")).map(KnownPeers::list);
-        let view = View {
+        let peers = self.peers.as_ref().map(KnownPeers::list).unwrap_or_default();
+        let downloads = self.peers.as_ref().map(|peers| &peers.downloads);
+        let (ongoing, total) = downloads.map(Downloads::ongoing).unwrap_or_default();
+        let delivered = downloads.map(Downloads::delivered).unwrap_or_default();
+        let (history, pulse) =
+            (self.totals.as_ref().map(Totals::now), self.mirror.as_ref().map(Mirror::pulse));
+        look(&View {
             metrics: &self.metrics,
             now: clock::now(),
-            health: &Health::Well,
+            unix: clock::unix_seconds(),
+            history: history.as_ref(),
+            cache: cache.as_ref(),
+            mirror: pulse.as_ref(),
             dht: dht.as_deref(),
             announcing: self.announcer.as_ref().map(|announcer| announcer.summary()),
             reachable: self.reach.as_ref().map(Reach::verdict),
-            peers: peers.as_deref().unwrap_or_default(),
+            port: self.reach.as_ref().and_then(|reach| reach.port),
+            peers: &peers,
+            ongoing: (&ongoing, total),
+            delivered: &delivered,
+        })
+    }
+
+    /// Who looks wants to see the cache as it is now, not as it was a minute ago.
+    fn cache(&self, store: &Store) -> Cache {
+        let look = || -> Result<_, StoreError> {
+            store.check_writable()?;
+            store.stats()
         };
-        status::respond(path, &view)
+        match look() {
+            Ok(stats) => {
+                self.metrics.set_cache(stats.bytes, stats.objects);
+                Cache::Usable(stats)
+            }
+            Err(error) => {
+                debug!(%error, "the cache cannot be looked at");
+                Cache::Unusable(Causes(&error).to_string())
+            }
+        }
     }
 
     pub(super) fn into_site(self) -> Arc<impl Site> {
         Arc::new(move |request: Request<Incoming>, _conn: Conn| {
-            let response = self.answer(&request);
+            let response = self.answer(request.method(), request.uri().path());
             async move { Ok::<_, Hangup>(response) }
         })
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    /// The answer to a request for `path`.
+    pub(super) fn answer(&self, method: &Method, path: &str) -> Response<Body> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only");
         }
-        let mut response = into_response(self.page(request.uri().path()));
-        if *request.method() == Method::HEAD {
+        let head = *method == Method::HEAD;
+        if status::bare(path) == "/events" {
+            return if head { stream_of(Body::empty()) } else { self.audience.listen(self) };
+        }
+        let mut response = into_response(self.view(|view| status::respond(path, view)));
+        if head {
             let length = response.body().length().unwrap_or(0);
             *response.body_mut() = Body::absent(length);
         }
@@ -100,7 +148,7 @@ impl StatusSite {
     }
 }
 
-pub(super) fn into_response(page: Page) -> Response<Body> {
+fn into_response(page: Page) -> Response<Body> {
     let mut response = Response::new(Body::full(page.body));
     *response.status_mut() = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();

@@ -7,6 +7,7 @@ mod findings;
 mod flight;
 mod liars;
 mod origin;
+mod pictures;
 mod places;
 mod reader;
 mod seeding;
@@ -29,6 +30,8 @@ use self::fetch::{Queue, Timing};
 use self::findings::LookUps;
 use self::flight::{Flight, Shared};
 pub use self::origin::OriginError;
+use self::pictures::Deliveries;
+pub use self::pictures::{Delivered, Giver, Ongoing, Who};
 pub use self::reader::{Chunks, Download};
 pub use self::seeding::Growing;
 use self::trials::Trials;
@@ -188,6 +191,7 @@ struct Context {
     scores: Mutex<Scoreboard<SocketAddr>>,
     trials: Mutex<Trials>,
     memory: Mutex<Memory>,
+    deliveries: Mutex<Deliveries>,
 }
 
 #[derive(Default)]
@@ -232,6 +236,7 @@ impl Downloads {
             scores: Mutex::default(),
             trials: Mutex::default(),
             memory: Mutex::default(),
+            deliveries: Mutex::default(),
         };
         Self {
             context: Arc::new(context),

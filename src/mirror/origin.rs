@@ -26,6 +26,7 @@ use super::apt_sources::named_hosts;
 use super::dial::{Bare, Dial, DialPlan, proxy_authorization};
 use super::error::MirrorError;
 use super::policy::{Pattern, Policy};
+use super::pulse::{Pulse, Wrist};
 use super::request::{MirrorRequest, MirrorResponse};
 use super::target::{Scheme, Target};
 use super::upstream::{Upstream, UpstreamSetting};
@@ -130,6 +131,7 @@ struct Inner {
     apt_dir: Option<PathBuf>,
     /// Held while apt's sources are read again: once at a time, however many requests are refused.
     reread: Mutex<()>,
+    wrist: Wrist,
 }
 
 impl fmt::Debug for Mirror {
@@ -166,7 +168,26 @@ impl Mirror {
             patience: config.patience,
             apt_dir: config.apt_dir,
             reread: Mutex::new(()),
+            wrist: Wrist::default(),
         })))
+    }
+
+    /// How mirrors have answered lately.
+    pub fn pulse(&self) -> Pulse {
+        self.0.wrist.take()
+    }
+
+    /// Takes note of how an attempt went. An error of the server is no answer; that we do not ask somewhere is not its fault.
+    pub(super) fn note(&self, outcome: &Result<StatusCode, &MirrorError>) {
+        let now = clock::now();
+        match outcome {
+            Ok(status) if status.is_server_error() => {
+                self.0.wrist.failed(now, format!("the mirror answered {status}"));
+            }
+            Ok(_) => self.0.wrist.answered(now),
+            Err(MirrorError::Refused(_)) => {}
+            Err(error) => self.0.wrist.failed(now, error.to_string()),
+        }
     }
 
     /// A bare connection to the TLS port of `host`, for a client that speaks TLS to it itself.

@@ -46,7 +46,9 @@ impl Mirror {
     ) -> Result<MirrorResponse<ResumingBody>, MirrorError> {
         let mut attempts = Attempts::new(retry, clock::now());
         let response = loop {
-            let (again, outcome) = match self.fetch_within(&request, attempts.deadline()).await {
+            let fetched = self.fetch_within(&request, attempts.deadline()).await;
+            self.note(&fetched.as_ref().map(|response| response.status));
+            let (again, outcome) = match fetched {
                 Ok(response) if is_transient(response.status) => {
                     debug!(host = response.body.host(), status = %response.status, "a mirror cannot answer now");
                     (attempts.next(Failure::Hard, clock::now()), Ok(response))

@@ -36,8 +36,9 @@ const AHEAD: usize = 10;
 /// How long a request waits for indexes that are being read, so that a package is known by the time it is asked for.
 const INDEX_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the site asks of the rest of the program to show its own page at `/`.
-pub type PageMaker = Box<dyn Fn() -> Response<Body> + Send + Sync>;
+/// What the site asks of the rest of the program to show its own page at `/`, and what belongs to it: the answer to this method
+/// and path.
+pub type PageMaker = Box<dyn Fn(&Method, &str) -> Response<Body> + Send + Sync>;
 
 /// Whom the proxy works for.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +115,7 @@ impl ProxySite {
         let path = head.uri.path().to_owned();
         let asked = Asked { method: head.method, path, headers: head.headers, at };
         match route {
-            Route::Page => Ok((self.page)()),
+            Route::Page => Ok((self.page)(&asked.method, &asked.path)),
             Route::Tunnel(host) => Ok(self.tunnel(&host).await),
             Route::Private(target) => {
                 self.metrics.request_received();

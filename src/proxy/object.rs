@@ -168,6 +168,7 @@ impl ProxySite {
             if download.is_held() {
                 self.metrics.object_delivered(Source::Cache);
                 self.metrics.bytes_received(Source::Cache, length);
+                self.downloads.note_served(named.id, named.length, &asked.path);
             }
             body(download, range.clone(), trickle)
         };

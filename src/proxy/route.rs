@@ -9,10 +9,14 @@ use crate::mirror::{Target, TargetError};
 /// The one port that is tunnelled to: TLS of a mirror, nothing else.
 const TUNNEL_PORT: u16 = 443;
 
+/// What of the status is here, too, so that the page works at this address. None of them can be a file: as prefix forms they
+/// would be hosts without a path.
+const PAGES: [&str; 7] = ["/", "/events", "/snapshot", "/stats", "/peers", "/metrics", "/health"];
+
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
-    /// The statistics page.
+    /// The page, or one of the answers that it leads to.
     Page,
     /// A blind tunnel to this host's TLS port (`CONNECT`, RFC 9110 section 9.3.6).
     Tunnel(String),
@@ -54,7 +58,7 @@ pub(super) fn route(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<R
     }
     let absolute = uri.scheme().is_some();
     let path = uri.path();
-    if !absolute && path == "/" {
+    if !absolute && PAGES.contains(&path) {
         return Ok(Route::Page);
     }
     if climbs(path) {

@@ -1,21 +1,31 @@
-//! What the person in charge looks at: a page, `/metrics`, `/stats`, `/peers` and `/health`, as answers to paths.
+//! What the person in charge looks at: a page, `/metrics`, `/stats`, `/snapshot`, `/peers` and `/health`, as answers to paths; and
+//! `/events`, which keeps the page true.
 //!
 //! Nothing here touches a socket; the HTTP server hands in a path and writes what [`respond`] returns.
 
+pub mod events;
+mod health;
+mod history;
 mod page;
+mod parts;
 mod peers;
+mod snapshot;
 mod units;
 
 use crate::discovery::DhtStatus;
+use crate::download::{Delivered, Ongoing};
 use crate::metrics::{self, Metrics, Stats};
+use crate::mirror::Pulse;
 use crate::reach::Reachable;
-use crate::swarm::Reputation;
+use crate::store;
 use crate::swarm::announce::Summary;
 use serde::Serialize;
-use std::net::SocketAddr;
 use std::time::Instant;
 
-pub use peers::{PeerDocument, PeersDocument};
+pub use health::{Health, Problem};
+pub use history::{HOURS, History, Totals};
+pub use peers::{Acquaintance, PeerDocument, PeersDocument, Way};
+pub use snapshot::Snapshot;
 pub use units::{rounded_bytes, rounded_time};
 
 /// What the answers are made from.
@@ -25,25 +35,37 @@ pub struct View<'a> {
     pub metrics: &'a Metrics,
     /// The moment of asking, for the uptime.
     pub now: Instant,
-    /// Whether the node does its work.
-    pub health: &'a Health,
+    /// The same, in seconds since 1970-01-01 UTC.
+    pub unix: u64,
+    /// What came over all starts; `None` where that is not kept.
+    pub history: Option<&'a History>,
+    /// How the cache stands; `None` for a node that keeps nothing.
+    pub cache: Option<&'a Cache>,
+    /// How mirrors answer; `None` where none is asked.
+    pub mirror: Option<&'a Pulse>,
     /// How the DHT stands; `None` where it is switched off.
     pub dht: Option<&'a DhtStatus>,
     /// What is announced; `None` where nothing is.
     pub announcing: Option<Summary>,
     /// Whether others reach us; `None` for a node that serves no peers.
     pub reachable: Option<Reachable>,
+    /// The port where peers are served.
+    pub port: Option<u16>,
     /// The peers that are known.
-    pub peers: &'a [(SocketAddr, Reputation)],
+    pub peers: &'a [Acquaintance],
+    /// Downloads under way, and how many there are in all.
+    pub ongoing: (&'a [Ongoing], usize),
+    /// What apt has got lately, the newest first.
+    pub delivered: &'a [Delivered],
 }
 
-/// Whether the node does its work.
+/// How the cache stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
-    /// It does.
-    Well,
-    /// It does not, or not all of it: the reasons, each a sentence of one line.
-    Ailing(Vec<String>),
+pub enum Cache {
+    /// It works.
+    Usable(store::Stats),
+    /// It cannot be read, or not be written to: why.
+    Unusable(String),
 }
 
 /// An answer: a status code, headers and a body.
@@ -54,7 +76,7 @@ pub struct Page {
     /// The value of `Content-Type`.
     pub content_type: &'static str,
     /// Further headers, names in lower case.
-    pub headers: &'static [(&'static str, &'static str)],
+    pub headers: Vec<(&'static str, &'static str)>,
     /// The body.
     pub body: String,
 }
@@ -62,23 +84,29 @@ pub struct Page {
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Figures are true for a moment only, and no browser is to guess at what they are.
-const HEADERS: &[(&str, &str)] = &[("cache-control", "no-store"), ("x-content-type-options", "nosniff")];
+pub const HEADERS: [(&str, &str); 2] = [("cache-control", "no-store"), ("x-content-type-options", "nosniff")];
 
 /// The answer to a GET of `path`, which may carry a query.
 pub fn respond(path: &str, view: &View<'_>) -> Page {
-    let path = path.split(['?', '#']).next().unwrap_or(path);
-    match path {
-        "/" => page::dashboard(view),
+    match bare(path) {
+        "/" => page::dashboard(&Snapshot::of(view)),
         "/metrics" => plain(200, metrics::CONTENT_TYPE, view.metrics.text(view.now)),
         "/stats" => stats(view),
+        "/snapshot" => json(&Snapshot::of(view)),
         "/peers" => json(&PeersDocument::new(view.peers)),
-        "/health" => health(view.health),
+        "/health" => health(&Health::of(view)),
         _ => plain(
             404,
             TEXT,
-            "there is nothing here; see /, /metrics, /stats, /peers and /health\n".to_owned(),
+            "there is nothing here; see /, /metrics, /stats, /snapshot, /events, /peers and /health\n"
+                .to_owned(),
         ),
     }
+}
+
+/// A path without its query.
+pub fn bare(path: &str) -> &str {
+    path.split(['?', '#']).next().unwrap_or(path)
 }
 
 /// What `/stats` tells: the figures, and the DHT.
@@ -175,82 +203,268 @@ fn json(document: &impl Serialize) -> Page {
 }
 
 fn health(health: &Health) -> Page {
-    match health {
-        Health::Well => plain(200, TEXT, "ok\n".to_owned()),
-        Health::Ailing(reasons) => plain(503, TEXT, reasons.join("\n") + "\n"),
-    }
+    plain(if health.is_working() { 200 } else { 503 }, TEXT, health.text())
 }
 
 fn plain(status: u16, content_type: &'static str, body: String) -> Page {
-    Page { status, content_type, headers: HEADERS, body }
+    Page { status, content_type, headers: HEADERS.to_vec(), body }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Sha256;
+    use crate::download::{Giver, Tally, Who};
     use crate::metrics::Source;
+    use crate::swarm::{Picture, PieceStage};
+    use std::time::Duration;
 
-    fn ask(path: &str, health: &Health) -> Page {
-        let start = Instant::now();
-        let metrics = Metrics::new(start);
-        metrics.bytes_received(Source::Peer, 4_200_000);
-        let dht = DhtStatus { waiting_for: Some("a <node>".into()), ..DhtStatus::default() };
-        let (dht, announcing, peers) = (Some(&dht), None, &[][..]);
-        respond(
-            path,
-            &View { metrics: &metrics, now: start, health, dht, announcing, reachable: None, peers },
-        )
+    /// A node of which everything can be said.
+    struct World {
+        metrics: Metrics,
+        start: Instant,
+        history: History,
+        cache: Cache,
+        pulse: Pulse,
+        dht: DhtStatus,
+        reachable: Reachable,
+        ongoing: Vec<Ongoing>,
+        delivered: Vec<Delivered>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let start = Instant::now();
+            let stats = store::Stats {
+                objects: 3,
+                bytes: 40_000_000,
+                pinned_objects: 0,
+                pinned_bytes: 0,
+                assembling_bytes: 10_000_000,
+                free_space: 5_000_000_000,
+                max_size: 200_000_000,
+                min_free_space: 1_000_000_000,
+            };
+            Self {
+                metrics: Metrics::new(start),
+                start,
+                history: History::default(),
+                cache: Cache::Usable(stats),
+                pulse: Pulse::default(),
+                dht: DhtStatus::default(),
+                reachable: Reachable::Unknown,
+                ongoing: Vec::new(),
+                delivered: Vec::new(),
+            }
+        }
+
+        fn see<T>(&self, look: impl FnOnce(&View<'_>) -> T) -> T {
+            look(&View {
+                metrics: &self.metrics,
+                now: self.start + Duration::from_secs(100),
+                unix: 1_000_000,
+                history: Some(&self.history),
+                cache: Some(&self.cache),
+                mirror: Some(&self.pulse),
+                dht: Some(&self.dht),
+                announcing: None,
+                reachable: Some(self.reachable),
+                port: Some(9979),
+                peers: &[],
+                ongoing: (&self.ongoing, self.ongoing.len()),
+                delivered: &self.delivered,
+            })
+        }
+
+        fn ask(&self, path: &str) -> Page {
+            self.see(|view| respond(path, view))
+        }
+
+        fn download(&mut self, name: &str) {
+            let cells =
+                vec![PieceStage::Released, PieceStage::Linked, PieceStage::UnderWay, PieceStage::Missing];
+            let picture = Picture {
+                cells,
+                pieces: 4,
+                linked: 2,
+                under_way: 1,
+                resumed: 0,
+                held: 9_000_000,
+                released: 5_000_000,
+            };
+            self.ongoing.push(Ongoing {
+                id: Sha256::of(name.as_bytes()),
+                name: name.to_owned(),
+                length: 16_000_000,
+                began: self.start,
+                picture,
+                tally: Tally { peers: 6_000_000, mirror: 3_000_000 },
+                givers: vec![Giver { who: Who::Mirror("<b>mirror".into()), bytes: 3_000_000, active: true }],
+                further: 2,
+            });
+        }
     }
 
     #[test]
     fn metrics_are_openmetrics_text() {
-        let page = ask("/metrics", &Health::Well);
+        let world = World::new();
+        world.metrics.bytes_received(Source::Peer, 4_200_000);
+        let page = world.ask("/metrics");
         assert_eq!((page.status, page.content_type), (200, metrics::CONTENT_TYPE));
         assert!(page.body.contains("aptpeer_bytes_downloaded_total{source=\"peer\"} 4200000\n"));
     }
 
     #[test]
     fn stats_are_one_json_document() {
-        let page = ask("/stats?pretty", &Health::Well);
+        let mut world = World::new();
+        world.metrics.bytes_received(Source::Peer, 4_200_000);
+        world.dht.waiting_for = Some("a <node>".into());
+        let page = world.ask("/stats?pretty");
         assert_eq!((page.status, page.content_type), (200, "application/json"));
         let stats: serde_json::Value = serde_json::from_str(&page.body).unwrap();
-        assert_eq!(stats["bytes_from_p2p"], 4_200_000);
-        assert_eq!(stats["p2p_ratio_percent"], 100.0);
+        assert_eq!(
+            (&stats["bytes_from_p2p"], &stats["p2p_ratio_percent"]),
+            (&4_200_000.into(), &100.0.into())
+        );
         assert_eq!(stats["version"], env!("CARGO_PKG_VERSION"));
         assert_eq!(stats["dht"]["waiting_for"], "a <node>");
     }
 
     #[test]
     fn peers_are_one_json_document() {
-        let page = ask("/peers", &Health::Well);
+        let page = World::new().ask("/peers");
         assert_eq!((page.status, page.content_type), (200, "application/json"));
         assert_eq!(serde_json::from_str::<PeersDocument>(&page.body).unwrap().peers, []);
     }
 
     #[test]
-    fn health_gives_the_reasons() {
-        assert_eq!(
-            (ask("/health", &Health::Well).status, ask("/health", &Health::Well).body.as_str()),
-            (200, "ok\n")
-        );
-        let ailing = Health::Ailing(vec!["the disk is full".to_owned(), "no mirror answers".to_owned()]);
-        let page = ask("/health", &ailing);
-        assert_eq!((page.status, page.body.as_str()), (503, "the disk is full\nno mirror answers\n"));
-    }
-
-    #[test]
     fn other_paths_are_not_found() {
         for path in ["/x", "", "//", "/metrics/", "/stats/x", "/Metrics"] {
-            assert_eq!(ask(path, &Health::Well).status, 404, "{path:?}");
+            assert_eq!(World::new().ask(path).status, 404, "{path:?}");
         }
     }
 
     #[test]
-    fn the_page_shows_figures_and_reasons_and_escapes_them() {
-        let page = ask("/", &Health::Ailing(vec!["cannot reach <mirror> & co".to_owned()]));
+    fn health_names_each_problem_with_its_remedy_and_fails_only_where_apt_is_worse_off() {
+        let mut world = World::new();
+        let told = |world: &World| {
+            let page = world.ask("/health");
+            (page.status, page.body)
+        };
+        assert_eq!(told(&world), (200, "ok\n".to_owned()));
+        world.reachable = Reachable::No("behind a router that opens no port");
+        let (status, text) = told(&world);
+        assert!(status == 200 && text.starts_with("ok\nport 9979 cannot be reached from outside"), "{text}");
+        assert!(text.contains("forward port 9979"), "{text}");
+        world.cache = Cache::Unusable("writing to /x: read-only".into());
+        world.dht.waiting_for = Some("a network".into());
+        let (status, text) = told(&world);
+        assert!(
+            status == 200 && text.contains("read-only") && text.contains("the DHT waits for a network"),
+            "{text}"
+        );
+        world.pulse =
+            Pulse { answered: None, failures: 3, failed: Some((world.start, "it is silent".into())) };
+        let (status, text) = told(&world);
+        assert!(status == 503 && text.starts_with("no mirror answered the last 3 times"), "{text}");
+        assert_eq!(text.lines().count(), 4);
+    }
+
+    #[test]
+    fn failures_of_mirrors_count_when_there_are_several_and_not_for_ever() {
+        let mut world = World::new();
+        let mut grave = |failures, now: Duration| {
+            world.pulse = Pulse { answered: None, failures, failed: Some((world.start, "x".into())) };
+            world.see(|view| !Health::of(&View { now: world.start + now, ..*view }).is_working())
+        };
+        assert!(grave(3, Duration::ZERO) && grave(3, Duration::from_secs(599)));
+        assert!(!grave(2, Duration::ZERO) && !grave(3, Duration::from_secs(600)));
+    }
+
+    #[test]
+    fn a_full_disk_and_a_cache_of_pinned_objects_are_told() {
+        let mut world = World::new();
+        let told = |world: &World, change: fn(&mut store::Stats)| {
+            let Cache::Usable(mut stats) = world.cache.clone() else { panic!("it is usable") };
+            change(&mut stats);
+            let cache = Cache::Usable(stats);
+            world.see(|view| Health::of(&View { cache: Some(&cache), ..*view }).text())
+        };
+        assert_eq!(told(&world, |_| {}), "ok\n");
+        assert!(told(&world, |stats| stats.free_space = 999_999_999).contains("cache.min_free_space"));
+        assert!(told(&world, |stats| stats.pinned_bytes = 190_000_000).contains("cache.max_size"));
+        world.dht.waiting_for = Some("x".into());
+        let early = world.see(|view| Health::of(&View { now: world.start, ..*view }));
+        assert_eq!(early, Health::default(), "it may take a while");
+    }
+
+    #[test]
+    fn the_page_shows_every_figure_and_escapes_what_strangers_choose() {
+        let mut world = World::new();
+        let day = Totals { cache: 1_000_000, peers: 2_500_000, mirror: 500_000, served: 7_700_000 };
+        world.history.note(day, 1_000_000);
+        world.download("<script>alert('x')</script>_1.0.deb");
+        let name = "\"><img src=x onerror=alert(1)>\u{202e}bed.deb".to_owned();
+        let tally = Some(Tally { peers: 3, mirror: 1 });
+        world.delivered.push(Delivered { id: Sha256::of(b""), name, length: 1, tally, at: world.start });
+        world.dht.waiting_for = Some("a <node>".into());
+        let page = world.ask("/");
         assert_eq!((page.status, page.content_type), (200, "text/html; charset=utf-8"));
-        assert!(page.body.contains("4.2 MB"), "{}", page.body);
-        assert!(page.body.contains("waits for a &lt;node&gt;"), "{}", page.body);
-        assert!(page.body.contains("cannot reach &lt;mirror&gt; &amp; co"), "{}", page.body);
+        for shown in [
+            "87 %",
+            "of 4 MB did not need the mirror",
+            "2.5 MB",
+            "7.7 MB",
+            "2 of 4 pieces here, 1 under way",
+            "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;_1.0.deb",
+            "Mirror &lt;b&gt;mirror: <strong>3 MB</strong>, giving now",
+            "and 2 more",
+            "&quot;&gt;&lt;img src=x onerror=alert(1)&gt;\u{fffd}bed.deb",
+            "Peers 75 %, mirror",
+            "50 MB of 200 MB",
+            "waits for a &lt;node&gt;",
+        ] {
+            assert!(page.body.contains(shown), "{shown} is missing in\n{}", page.body);
+        }
+        assert_eq!(page.body.matches("<script").count(), 1, "ours");
+        assert!(!page.body.contains("<img") && !page.body.contains(" style="));
+    }
+
+    #[test]
+    fn the_policy_allows_the_style_and_the_script_of_the_page_and_nothing_else() {
+        let page = World::new().ask("/");
+        let (_, policy) = page.headers.iter().find(|(name, _)| *name == "content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"), "{policy}");
+        for (tag, directive) in [("style", "style-src"), ("script", "script-src")] {
+            let (_, rest) = page.body.split_once(&format!("<{tag}>")).unwrap();
+            let (text, rest) = rest.split_once(&format!("</{tag}>")).unwrap();
+            let digest = Sha256::of(text.as_bytes());
+            let hash = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, digest.as_bytes());
+            assert!(policy.contains(&format!("{directive} 'sha256-{hash}';")), "{policy} should have {hash}");
+            assert!(!rest.contains(&format!("<{tag}")));
+        }
+    }
+
+    #[test]
+    fn an_event_has_the_parts_that_have_become_others_and_is_one_line() {
+        let mut world = World::new();
+        let mut listener = events::Listener::default();
+        let mut parts = |world: &World| {
+            let event = listener.event(&world.see(Snapshot::of));
+            let json = event.strip_prefix("data: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
+            assert!(!json.contains('\n'));
+            let event: serde_json::Value = serde_json::from_str(json).unwrap();
+            let parts = event["parts"].as_object().unwrap();
+            (parts.keys().cloned().collect::<Vec<_>>(), event["snapshot"]["downloads"].clone())
+        };
+        assert!(parts(&world).0.len() > 10, "the first has all");
+        assert!(parts(&world).0.is_empty());
+        world.download("a\nb");
+        let (changed, downloads) = parts(&world);
+        assert_eq!(changed, ["busy", "downloads"]);
+        assert_eq!(
+            (&downloads[0]["map"], &downloads[0]["sources"][0]["kind"]),
+            (&"rlu-".into(), &"mirror".into())
+        );
     }
 }

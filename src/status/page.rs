@@ -1,118 +1,86 @@
-//! The page for people: self-contained, no script, figures that were true when it was asked for.
+//! The page for people: self-contained, whole without a script, and live with one.
 
-use super::units::{rounded_bytes, rounded_time};
-use super::{Health, Page, View};
-use crate::metrics::Stats;
-use std::fmt::Write as _;
+use std::sync::LazyLock;
 
-const STYLE: &str = "\
-:root{color-scheme:light dark}\
-body{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:2rem auto;padding:0 1rem}\
-table{border-collapse:collapse;width:100%}\
-th,td{text-align:left;padding:.25rem .5rem;border-bottom:1px solid #8884;font-weight:400}\
-td{text-align:right;font-variant-numeric:tabular-nums}\
-.ailing{border-left:.25rem solid #c00;padding-left:.75rem}";
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 
-/// Nothing may be loaded or run, save the style above, named by its digest (CSP Level 3 §8.4): a text that slips
-/// through unescaped stays a text.
-const HEADERS: &[(&str, &str)] = &[
-    (
-        "content-security-policy",
-        "default-src 'none'; style-src 'sha256-l0WPSJmYiH8fIGhl6Pvwzsd71AnZClirWseJZL8ZFt0='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
-    ("cache-control", "no-store"),
-    ("x-content-type-options", "nosniff"),
-    ("referrer-policy", "no-referrer"),
-];
+use super::Page;
+use super::parts;
+use super::snapshot::Snapshot;
+use crate::digest::Sha256;
 
-/// The page at `/`.
-pub(super) fn dashboard(view: &View<'_>) -> Page {
-    let stats = view.metrics.stats(view.now);
-    let mut rows = String::new();
-    for (name, figure) in figures(&stats).into_iter().chain([("DHT", dht(view))]) {
-        // Writing to a String cannot fail.
-        let _ = write!(rows, "<tr><th scope=\"row\">{name}</th><td>{}</td></tr>", escape(&figure));
-    }
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// Nothing may be loaded, and nothing run or applied save the script and the style of the page, named by their digests (CSP
+/// Level 3 §8.4): a text that slips through unescaped stays a text. `data:` is the empty icon.
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let hash = |text: &str| BASE64_STANDARD.encode(Sha256::of(text.as_bytes()).as_bytes());
+    format!(
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; img-src data:; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'",
+        hash(STYLE),
+        hash(SCRIPT)
+    )
+});
+
+/// The page of a snapshot.
+pub(super) fn dashboard(snapshot: &Snapshot) -> Page {
+    let parts = parts::all(snapshot);
+    let part = |id: &str| parts.get(id).map_or("", String::as_str);
+    let live = |tag: &str, id: &str, more: &str| format!("<{tag} id=\"{id}\"{more}>{}</{tag}>", part(id));
     let body = format!(
-        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>aptpeer</title>\
-         <meta name=\"viewport\" content=\"width=device-width\"><meta http-equiv=\"refresh\" content=\"10\">\
-         <style>{STYLE}</style></head><body><h1>aptpeer {version}</h1>{health}<table><tbody>{rows}</tbody></table>\
-         <p><a href=\"/stats\">JSON</a> · <a href=\"/peers\">peers</a> · <a href=\"/metrics\">metrics</a> · <a href=\"/health\">health</a></p>\
-         </body></html>\n",
-        version = stats.version,
-        health = health(view.health),
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>aptpeer</title>\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\
+         <link rel=\"icon\" href=\"data:,\"><noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>\
+         <style>{STYLE}</style></head><body>\
+         <a class=\"skip\" href=\"#main\">Skip to the figures</a>\
+         <header><h1>aptpeer</h1>{state}<span class=\"grow\"></span><span id=\"live\" role=\"status\"></span>\
+         <button id=\"pause\" type=\"button\" aria-pressed=\"false\" hidden>Pause</button></header>\
+         <main id=\"main\">{problems}\
+         <section aria-labelledby=\"traffic\"><h2 id=\"traffic\">Where the bytes came from</h2><div class=\"cards three\">\
+         <div class=\"card\"><h3>Last 24 hours</h3>{day}</div><div class=\"card\">{since}{ever}</div>\
+         <div class=\"card\"><h3>Hour by hour</h3>{hours}</div></div></section>\
+         <section aria-labelledby=\"now\"><h2 id=\"now\">Under way</h2>{busy}{downloads}\
+         <p class=\"key\" aria-hidden=\"true\"><span><i class=\"dot released\"></i>given to apt</span><span><i class=\"dot linked\"></i>here</span>\
+         <span><i class=\"dot under\"></i>under way</span><span><i class=\"dot missing\"></i>missing</span></p></section>\
+         <section aria-labelledby=\"node\"><h2 id=\"node\">This node</h2><div class=\"cards three\">\
+         <div class=\"card\"><h3>Cache</h3>{cache}</div><div class=\"card\"><h3>From outside</h3>{reach}</div>\
+         <div class=\"card\"><h3>DHT</h3>{dht}</div></div></section>\
+         <section aria-labelledby=\"who\"><h2 id=\"who\">Neighbours and peers</h2>{met}\
+         <div class=\"scroll\" role=\"region\" aria-labelledby=\"who\" tabindex=\"0\"><table><caption>The best first; named and local ones before all others</caption>\
+         <thead><tr><th scope=\"col\">Peer</th><th scope=\"col\">Known from</th><th scope=\"col\" class=\"n\">Score</th>\
+         <th scope=\"col\" class=\"n\">First byte</th><th scope=\"col\" class=\"n\">Throughput</th><th scope=\"col\" class=\"n\">Gave</th></tr></thead>\
+         {peers}</table></div></section>\
+         <section aria-labelledby=\"lately\"><h2 id=\"lately\">Lately</h2>\
+         <div class=\"scroll\" role=\"region\" aria-labelledby=\"lately\" tabindex=\"0\"><table><caption>The last 50 objects that apt got</caption>\
+         <thead><tr><th scope=\"col\">Object</th><th scope=\"col\" class=\"n\">Size</th><th scope=\"col\">From</th>\
+         <th scope=\"col\" class=\"n\">When</th></tr></thead>{recent}</table></div></section></main>\
+         <footer>{run}<p>aptpeer {version}</p><nav aria-label=\"For programs\"><a href=\"/stats\">figures</a> <a href=\"/snapshot\">snapshot</a> \
+         <a href=\"/peers\">peers</a> <a href=\"/metrics\">metrics</a> <a href=\"/health\">health</a></nav></footer>\
+         <script>{SCRIPT}</script></body></html>\n",
+        version = snapshot.version,
+        state = live("div", "state", " role=\"status\""),
+        problems = live("div", "problems", " aria-live=\"polite\""),
+        day = live("div", "day", ""),
+        since = live("h3", "since", ""),
+        ever = live("div", "ever", ""),
+        hours = live("div", "hours", ""),
+        busy = live("p", "busy", " class=\"sub\" aria-live=\"polite\""),
+        downloads = live("ul", "downloads", " class=\"downloads\""),
+        cache = live("div", "cache", ""),
+        reach = live("div", "reach", ""),
+        dht = live("div", "dht", ""),
+        met = live("p", "met", " class=\"sub\""),
+        peers = live("tbody", "peers", ""),
+        recent = live("tbody", "recent", ""),
+        run = live("p", "run", ""),
     );
-    Page { status: 200, content_type: "text/html; charset=utf-8", headers: HEADERS, body }
-}
-
-fn figures(stats: &Stats) -> [(&'static str, String); 14] {
-    [
-        ("Running for", rounded_time(stats.uptime_seconds)),
-        ("Requests from apt", stats.requests_total.to_string()),
-        ("Files from peers", stats.requests_p2p.to_string()),
-        ("Files from mirrors", stats.requests_mirror.to_string()),
-        ("Files from the cache", stats.requests_cache.to_string()),
-        ("Received from peers", rounded_bytes(stats.bytes_from_p2p)),
-        ("Received from mirrors", rounded_bytes(stats.bytes_from_mirror)),
-        ("Peers’ share of what was received", format!("{:.1} %", stats.p2p_ratio_percent)),
-        ("Read from the cache", rounded_bytes(stats.bytes_from_cache)),
-        ("Served to peers", rounded_bytes(stats.bytes_uploaded)),
-        ("Peers", stats.peers.to_string()),
-        ("DHT nodes", stats.dht_nodes.to_string()),
-        ("Files in the cache", stats.cache_files.to_string()),
-        ("Size of the cache", rounded_bytes(stats.cache_bytes)),
-    ]
-}
-
-fn dht(view: &View<'_>) -> String {
-    match view.dht {
-        None => "switched off".to_owned(),
-        Some(status) => match &status.waiting_for {
-            Some(what) => format!("waits for {what}"),
-            None => "works".to_owned(),
-        },
-    }
-}
-
-fn health(health: &Health) -> String {
-    match health {
-        Health::Well => "<p>All is well.</p>".to_owned(),
-        Health::Ailing(reasons) => {
-            let items: String = reasons.iter().map(|reason| format!("<li>{}</li>", escape(reason))).collect();
-            format!("<div class=\"ailing\" role=\"alert\"><p>Something is wrong:</p><ul>{items}</ul></div>")
-        }
-    }
-}
-
-/// Text that cannot end the element it stands in.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::digest::Sha256;
-
-    /// RFC 4648 §4.
-    fn base64(bytes: &[u8]) -> String {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut text = String::new();
-        for group in bytes.chunks(3) {
-            let bits = (0..3).fold(0_u32, |bits, at| bits << 8 | u32::from(*group.get(at).unwrap_or(&0)));
-            for at in 0..4 {
-                let letter = ALPHABET[(bits >> (18 - 6 * at) & 63) as usize];
-                text.push(if at <= group.len() { char::from(letter) } else { '=' });
-            }
-        }
-        text
-    }
-
-    #[test]
-    fn the_policy_allows_exactly_the_style_of_the_page() {
-        let wanted = format!("style-src 'sha256-{}'", base64(Sha256::of(STYLE.as_bytes()).as_bytes()));
-        let policy = HEADERS[0].1;
-        assert!(policy.contains(&wanted), "{policy} should have {wanted}");
-        assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"));
-    }
+    let headers = vec![
+        ("content-security-policy", POLICY.as_str()),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+    ];
+    Page { status: 200, content_type: "text/html; charset=utf-8", headers, body }
 }

@@ -7,6 +7,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::swarm::{PeerKind, Reputation};
 
+/// A peer that we know.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Acquaintance {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Where we know it from.
+    pub way: Way,
+    /// What is known of it.
+    pub reputation: Reputation,
+}
+
+/// Where we know a peer from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// The configuration names it.
+    Named,
+    /// It is on the local network.
+    Lan,
+    /// We had to do with it.
+    Met,
+}
+
+impl Way {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Named => "named",
+            Self::Lan => "lan",
+            Self::Met => "met",
+        }
+    }
+}
+
 /// The document at `/peers`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeersDocument {
@@ -21,6 +53,9 @@ pub struct PeerDocument {
     pub address: SocketAddr,
     /// `neighbour`, `stranger`, or `null` where it has not been met since the start.
     pub kind: Option<String>,
+    /// `named`, `lan` or `met`.
+    #[serde(default)]
+    pub way: String,
     /// `well`, `benched` or `banned`.
     pub state: String,
     /// How many seconds it is left alone; 0 where it is well.
@@ -41,9 +76,8 @@ pub struct PeerDocument {
 
 impl PeersDocument {
     /// What is told of these peers.
-    pub fn new(peers: &[(SocketAddr, Reputation)]) -> Self {
-        let mut peers: Vec<PeerDocument> =
-            peers.iter().map(|(address, known)| PeerDocument::new(*address, known)).collect();
+    pub fn new(peers: &[Acquaintance]) -> Self {
+        let mut peers: Vec<PeerDocument> = peers.iter().map(PeerDocument::new).collect();
         peers.sort_by(|a, b| {
             let rank = |peer: &PeerDocument| peer.kind.as_deref() != Some(name(PeerKind::Neighbour));
             rank(a).cmp(&rank(b)).then(b.score.total_cmp(&a.score)).then(a.address.cmp(&b.address))
@@ -53,7 +87,8 @@ impl PeersDocument {
 }
 
 impl PeerDocument {
-    fn new(address: SocketAddr, known: &Reputation) -> Self {
+    fn new(peer: &Acquaintance) -> Self {
+        let (address, known) = (peer.address, &peer.reputation);
         let state = match known.benched {
             _ if known.banned => "banned",
             Some(_) => "benched",
@@ -65,6 +100,7 @@ impl PeerDocument {
         Self {
             address,
             kind: known.kind.map(|kind| name(kind).to_owned()),
+            way: peer.way.as_str().to_owned(),
             state: state.to_owned(),
             seconds_left: known.benched.map_or(0, |left| left.max(Duration::from_secs(1)).as_secs()),
             score: rounded(known.score, 1000.0),
@@ -102,7 +138,8 @@ mod tests {
         board.faulted(&peer(3), PeerFault::WrongPiece, now);
         board.faulted(&peer(4), PeerFault::Short, now);
         board.known_as(&peer(4), PeerKind::Neighbour);
-        let document = PeersDocument::new(&board.reputations(now).collect::<Vec<_>>());
+        let met = |(address, reputation)| Acquaintance { address, way: Way::Met, reputation };
+        let document = PeersDocument::new(&board.reputations(now).map(met).collect::<Vec<_>>());
         let told: Vec<_> = document.peers.iter().map(|peer| (peer.address, &*peer.state)).collect();
         let expected = [(peer(4), "benched"), (peer(2), "well"), (peer(1), "well"), (peer(3), "banned")];
         assert_eq!(told, expected);

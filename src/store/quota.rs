@@ -68,6 +68,19 @@ impl Store {
         })
     }
 
+    /// Whether anything can be added: the file system may have become read-only, or the directory somebody else's.
+    ///
+    /// # Errors
+    /// What the system refused.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        let folder = self.shared.layout.partials();
+        match rustix::fs::access(&folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
+            // It is made when it is needed.
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(errno) => Err(StoreError::io("writing to", &folder)(errno.into())),
+        }
+    }
+
     /// Removes every object that is not pinned, and what broken off downloads left. Those who read one of them keep what they have.
     ///
     /// # Errors

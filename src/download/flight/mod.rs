@@ -1,14 +1,15 @@
 //! One object's download as it happens: the pure machine of [`crate::swarm`] joined to peers, mirror and store.
 
 mod company;
+mod drawing;
 mod keeping;
 mod orders;
 mod scope;
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
@@ -22,6 +23,7 @@ use super::admission::Admission;
 use super::canvas::{Canvas, Licence};
 use super::fetch::{Event, Timing};
 use super::findings::{Again, Findings};
+use super::pictures::Ongoing;
 use super::seeding::Window;
 use super::{Context, DownloadError, Progress, Stage, Tally, Want};
 use crate::clock;
@@ -52,13 +54,15 @@ pub(super) struct Shared {
     pub(super) window: Window,
     /// Not for everybody, or not known to be.
     local: AtomicBool,
+    /// For people who look, drawn now and then.
+    pub(super) picture: Mutex<Option<Ongoing>>,
 }
 
 impl Shared {
     pub(super) fn new(want: Want, geometry: Geometry, intent: Option<Intent>) -> Self {
         let progress = watch::Sender::new(Progress::default());
         let (window, local) = (Window::new(geometry, intent), AtomicBool::new(true));
-        Self { want, progress, window, local }
+        Self { want, progress, window, local, picture: Mutex::default() }
     }
 
     /// Whether the object is for the local network and members of our private swarm alone.
@@ -95,6 +99,9 @@ pub(super) struct Flight {
     saved_at: Instant,
     saved: u64,
     tally: Tally,
+    /// What each source gave; `None` is the mirror.
+    given: HashMap<Option<SourceId>, u64>,
+    drawn_at: Option<Instant>,
     /// Our own limit slowed it down: how fast it was says nothing of the mirror.
     held_back: bool,
     began: Instant,
@@ -148,6 +155,8 @@ impl Flight {
             saved_at: now,
             saved: 0,
             tally: Tally::default(),
+            given: HashMap::new(),
+            drawn_at: None,
             held_back: false,
             began: now,
             shown: None,
@@ -177,6 +186,7 @@ impl Flight {
             self.show_held();
             self.carry_out().await;
             self.publish_progress(Stage::Running);
+            self.draw_if_due(clock::now());
             self.checkpoint_if_due();
             if self.machine.outcome() != Outcome::Running || self.why.is_some() {
                 break;
@@ -256,6 +266,7 @@ impl Flight {
         let Tally { peers, mirror } = self.tally;
         let source = if peers > mirror { Source::Peer } else { Source::Mirror };
         self.context.metrics.object_delivered(source);
+        self.note_delivered();
         let took = clock::now() - self.began;
         if mirror > 0
             && !self.held_back
@@ -293,6 +304,7 @@ impl Flight {
                 {
                     let source = if running.source.is_none() { Source::Mirror } else { Source::Peer };
                     self.tally.add(source, bytes);
+                    *self.given.entry(running.source).or_default() += bytes;
                     self.context.metrics.bytes_received(source, bytes);
                 }
                 self.machine.handle_progress(fetch, offset, bytes, now);
@@ -346,6 +358,7 @@ impl Flight {
         // Where it was cancelled after it had committed, its piece was given up then.
         let Some(running) = self.running.remove(&fetch) else { return };
         self.tally.add(Source::Peer, timing.bytes);
+        *self.given.entry(running.source).or_default() += timing.bytes;
         self.context.metrics.bytes_received(Source::Peer, timing.bytes);
         self.context.metrics.piece_fetched(timing.first_byte + timing.transfer);
         self.context.metrics.peer_answered(timing.first_byte);

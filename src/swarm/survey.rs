@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::download::{Download, Fetch};
 use super::order::Walker;
-use super::source::{Holding, Mirror, Peer};
+use super::source::{Holding, Mirror, Peer, PeerKind};
 use crate::pieces::{Link, PieceIndex};
 
 /// As many holders that are still growing make a crowd: its members have different pieces, and the rarest must spread.
@@ -135,9 +135,14 @@ impl Missing {
 }
 
 impl Download {
-    /// Whether many want the object at the same time. Who has nothing yet is of no use to anybody, whatever he wants.
+    /// Whether many want the object at the same time. A stranger who has nothing yet may be anybody; a neighbour is on his way.
     pub(super) fn is_crowd(&self) -> bool {
-        let grows = |peer: &&Peer| matches!(&peer.holding, Holding::Pieces { have, .. } if !have.is_all() && have.count() > 0);
+        let grows = |peer: &&Peer| match &peer.holding {
+            Holding::Pieces { have, .. } => {
+                !have.is_all() && (have.count() > 0 || peer.kind == PeerKind::Neighbour)
+            }
+            _ => false,
+        };
         self.peers.iter().filter(grows).count() >= CROWD
     }
 

@@ -110,6 +110,20 @@ fn neighbours_who_begin_at_once_share_what_their_line_brings() {
     assert!(report.first_byte_p99 <= 5.0, "{}", report.line);
 }
 
+#[test]
+#[ignore = "takes minutes; the figures of docs/swarms.md"]
+fn neighbours_in_figures() {
+    eprintln!("{HEADER}");
+    for (line, joining) in [(100.0, 60), (100.0, 4), (100.0, 1), (20.0, 60), (20.0, 10), (20.0, 1)] {
+        for prefer in [Prefer::Speed, Prefer::Offload] {
+            for seed in 1..=5 {
+                let plan = Plan { seed, ..neighbours(20, line, joining, prefer) };
+                check(&format!("{prefer:?}, {line} Mbit/s, within {joining} s"), &plan);
+            }
+        }
+    }
+}
+
 fn number(name: &str, usual: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }

@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 the work failed; 2 bad
 //! usage or bad configuration.
 
+mod arenas;
 mod ask;
 mod bootstrap;
 mod cache;

@@ -119,9 +119,13 @@ impl Object {
         let end = range.end.min(self.length());
         let start = range.start.min(end);
         self.verify_range(start..end)?;
-        // Lossless: these bytes are mapped.
-        #[allow(clippy::cast_possible_truncation, reason = "the mapping is as long as a usize can say")]
-        Ok(self.whole.slice(start as usize..end as usize))
+        Ok(self.slice(start..end))
+    }
+
+    // Lossless: these bytes are mapped.
+    #[allow(clippy::cast_possible_truncation, reason = "the mapping is as long as a usize can say")]
+    fn slice(&self, range: Range<u64>) -> Bytes {
+        self.whole.slice(range.start as usize..range.end as usize)
     }
 
     /// Whether [`Object::bytes`] would answer without reading the disk first.
@@ -140,8 +144,9 @@ impl Object {
     pub fn next_chunk(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
         let piece_end = self.geometry.range(self.geometry.piece_at(range.start)).end;
         let chunk = range.start..range.end.min(piece_end).min(range.start + CHUNK);
-        if self.is_verified(chunk.clone()) {
-            return self.bytes(chunk);
+        let stamp = self.current_stamp()?;
+        if self.pieces_of(&chunk).all(|piece| self.was_verified(piece, stamp)) {
+            return Ok(self.slice(chunk));
         }
         tokio::task::block_in_place(|| self.bytes(chunk))
     }

@@ -295,7 +295,6 @@ impl Node {
         let nobody = || watch::channel(Arc::from([])).1;
         let on_lan = lan.as_ref().map_or_else(nobody, Lan::watch);
         let addresses = |peers: &Arc<[LanPeer]>| peers.iter().map(|peer| peer.address).collect();
-        tasks.spawn(async move { asking.run(on_lan, addresses, banned, stop).await });
         if let Some(lookahead) = lookahead {
             tasks.spawn(lookahead.run(shutdown.clone()));
         }
@@ -321,7 +320,12 @@ impl Node {
             dht: dht.clone(),
             port: record.peers.first().map(SocketAddr::port),
             mapped: mapper.as_ref().map(Mapper::mapped),
+            announce: settings.privacy.announce,
         };
+        let announced = reach.clone();
+        tasks.spawn(
+            async move { asking.run(on_lan, addresses, banned, || announced.announced(), stop).await },
+        );
         if let Some(mapper) = mapper {
             tasks.spawn(mapper.run(quiet.clone()));
         }

@@ -11,4 +11,8 @@ mod scope;
 mod secret;
 mod switches;
 mod tap;
+#[allow(dead_code)]
+#[path = "../neighbours/tracker.rs"]
+mod tracker;
+mod unreachable;
 mod world;

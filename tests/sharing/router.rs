@@ -13,7 +13,7 @@ const SOON: Duration = Duration::from_secs(60);
 const PORT: u16 = 9979;
 
 /// The ports that are open at a router, such as `TCP 9979`.
-type Open = Arc<Mutex<BTreeSet<String>>>;
+pub(crate) type Open = Arc<Mutex<BTreeSet<String>>>;
 
 /// A socket that nobody answers on.
 fn nobody() -> (UdpSocket, SocketAddr) {
@@ -47,7 +47,7 @@ fn note(open: &Open, transport: &str, port: &[u8], lifetime: &[u8]) {
 }
 
 /// RFC 6886, with another external port than was asked for.
-fn natpmp(question: &[u8], open: &Open) -> Vec<u8> {
+pub(crate) fn natpmp(question: &[u8], open: &Open) -> Vec<u8> {
     match question {
         [0, 0] => vec![0, 128, 0, 0, 0, 0, 0, 1, 8, 8, 4, 4],
         [0, opcode @ (1 | 2), ..] if question.len() == 12 => {

@@ -52,8 +52,8 @@ pub struct NeighboursConfig {
     pub fixed: Arc<Fixed>,
     /// Where strangers meet; `None` where none are wanted.
     pub dht: Option<Dht>,
-    /// The port at which peers reach us, and how often to tell; `None` where we are not announced.
-    pub announce: Option<(u16, Duration)>,
+    /// How often to tell that we use an archive; `None` for never.
+    pub announce: Option<Duration>,
     /// Whether strangers are taken at all (`privacy.lan_only`).
     pub strangers: bool,
     /// Where it is shown how many neighbours answer.

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bridge;
 mod router;
 mod scope;
 mod secret;

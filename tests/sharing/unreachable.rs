@@ -12,12 +12,13 @@ use aptpeer::digest::InfoHash;
 
 use crate::router::{Open, natpmp};
 use crate::support::daemon::{Daemon, Setup};
+use crate::support::http;
 use crate::support::mirror::Mirror;
 use crate::support::namespaces::{NOT_ALLOWED, Namespace, must};
 use crate::support::repository::{Package, Repository};
 use crate::support::wait_for;
 use crate::tracker::Tracker;
-use crate::world::{install, learn};
+use crate::world::{aptpeer, install, learn, path};
 
 /// Set in the run within the namespace: the name of the router's.
 const ROUTER: &str = "SHARING_ROUTER_NAMESPACE";
@@ -91,6 +92,9 @@ fn told(router: &str, announce: &str, reachable: &str, repository: &Repository) 
     let daemon = Setup::new().dht(&NODES.map(|node| node.parse().unwrap())).with(&config).start();
     wait(&daemon, || daemon.stats()["reachable"] == reachable);
     learn(&daemon, &mirror);
+    if reachable == "no" {
+        is_told(&daemon);
+    }
     let package = InfoHash::from(install(&daemon, &mirror, repository, "one"));
     let archive = InfoHash::from(aptpeer::wire::archive_name("test", "test"));
     let told = || {
@@ -107,6 +111,18 @@ fn told(router: &str, announce: &str, reachable: &str, repository: &Repository) 
     let looked = nodes.iter().flat_map(|node| node.asked_by(HOME.into()));
     assert!(looked.into_iter().any(|what| what == archive), "it looks for others in any case");
     told()
+}
+
+/// Whoever asks what is wrong hears of it, and what to do.
+fn is_told(daemon: &Daemon) {
+    let remedy = format!("forward port {OWN}, TCP and UDP, to this machine");
+    let health = http::get(daemon.status(), "/health").text();
+    assert!(health.contains(&remedy), "{health}");
+    let output = aptpeer(&["--config", path(&daemon.config()), "doctor", "--json"]);
+    let findings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let outside = findings.iter().find(|finding| finding["about"] == "outside").unwrap();
+    assert_eq!(outside["verdict"], "warning");
+    assert!(outside["remedy"].as_str().unwrap().contains(&remedy), "{outside}");
 }
 
 #[track_caller]

@@ -349,7 +349,12 @@ impl Node {
             dht,
             announcer,
             reach: Some(reach),
-            peers: Some(KnownPeers { downloads: downloads.clone(), fixed: fixed.clone(), lan }),
+            peers: Some(KnownPeers {
+                downloads: downloads.clone(),
+                fixed: fixed.clone(),
+                lan,
+                neighbours: neighbours.clone(),
+            }),
             mirror: Some(mirror.clone()),
             totals: Some(totals),
             audience: Audience::new(shutdown.clone()),

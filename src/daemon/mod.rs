@@ -322,6 +322,9 @@ impl Node {
             mapped: mapper.as_ref().map(Mapper::mapped),
             announce: settings.privacy.announce,
         };
+        if let Some(pinhole) = reach::pinhole(&settings, &record.peers) {
+            tasks.spawn(pinhole.run(quiet.clone()));
+        }
         let announced = reach.clone();
         tasks.spawn(
             async move { asking.run(on_lan, addresses, banned, || announced.announced(), stop).await },

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::config::{Announcing, Settings};
 use crate::discovery::Dht;
 use crate::peer::PeerSite;
-use crate::reach::{Evidence, Mapped, Mapper, Reachable, Ways, own_addresses};
+use crate::reach::{Evidence, Mapped, Mapper, Pinhole, Reachable, Ways, own_addresses};
 
 /// What is known of it at any moment.
 #[derive(Clone)]
@@ -61,7 +61,16 @@ impl Reach {
 
 /// What asks the router to keep the peer port open, where it is to be asked: a port of this machine alone needs none.
 pub(super) fn mapper(settings: &Settings, peers: &[SocketAddr]) -> Option<Mapper> {
-    let port = peers.iter().find(|address| address.is_ipv4() && !address.ip().is_loopback())?.port();
+    mapped_port(settings, peers, SocketAddr::is_ipv4).map(|port| Mapper::new(port, Ways::default()))
+}
+
+/// The same for IPv6.
+pub(super) fn pinhole(settings: &Settings, peers: &[SocketAddr]) -> Option<Pinhole> {
+    mapped_port(settings, peers, SocketAddr::is_ipv6).map(|port| Pinhole::new(port, None))
+}
+
+fn mapped_port(settings: &Settings, peers: &[SocketAddr], of: fn(&SocketAddr) -> bool) -> Option<u16> {
     let wanted = settings.network.port_mapping && !settings.privacy.lan_only;
-    wanted.then(|| Mapper::new(port, Ways::default()))
+    let port = peers.iter().find(|address| of(address) && !address.ip().is_loopback())?.port();
+    wanted.then_some(port)
 }

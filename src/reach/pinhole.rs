@@ -88,7 +88,7 @@ impl Pinhole {
                 match ports {
                     Some(_) => info!(address = %door.own, "the router lets others in by IPv6"),
                     None => {
-                        debug!(router = %door.router, "the router does not say that it lets others in by IPv6")
+                        debug!(router = %door.router, "the router does not say that it lets others in by IPv6");
                     }
                 }
                 *open = router.map(|router| (door, router));

@@ -123,7 +123,7 @@ fn within(machines: &[&str]) {
     let entrance = entrance.dht();
     let names = Names::of(&noise(31, 9_000_000));
 
-    let (frames, holder) = swarm(&bridge, entrance, &|| Setup::new(), &names);
+    let (frames, holder) = swarm(&bridge, entrance, &Setup::new, &names);
     assert!(frames.from(ip(SEEKER), &names.key) > 0, "it is looked up by the name that everybody knows");
     drop(holder);
     for (what, bytes) in names.of_the_public_swarm() {
@@ -197,7 +197,7 @@ impl Names {
             object,
             key: object.as_bytes()[..20].to_vec(),
             target: Signer::from_seed(&list_seed(&object)).unwrap().target(b"").as_bytes().to_vec(),
-            states: states(bytes).into_iter().map(|state| state.to_bytes()).collect(),
+            states: states(bytes).into_iter().map(aptpeer::pieces::State::to_bytes).collect(),
             // Bencoded (BEP 3).
             length: format!("1:li{}e", bytes.len()),
             hex: object.to_string(),

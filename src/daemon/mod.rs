@@ -295,7 +295,6 @@ impl Node {
         let nobody = || watch::channel(Arc::from([])).1;
         let on_lan = lan.as_ref().map_or_else(nobody, Lan::watch);
         let addresses = |peers: &Arc<[LanPeer]>| peers.iter().map(|peer| peer.address).collect();
-        tasks.spawn(async move { asking.run(on_lan, addresses, banned, stop).await });
         if let Some(lookahead) = lookahead {
             tasks.spawn(lookahead.run(shutdown.clone()));
         }
@@ -321,7 +320,15 @@ impl Node {
             dht: dht.clone(),
             port: record.peers.first().map(SocketAddr::port),
             mapped: mapper.as_ref().map(Mapper::mapped),
+            announce: settings.privacy.announce,
         };
+        if let Some(pinhole) = reach::pinhole(&settings, &record.peers) {
+            tasks.spawn(pinhole.run(quiet.clone()));
+        }
+        let announced = reach.clone();
+        tasks.spawn(
+            async move { asking.run(on_lan, addresses, banned, || announced.announced(), stop).await },
+        );
         if let Some(mapper) = mapper {
             tasks.spawn(mapper.run(quiet.clone()));
         }
@@ -345,7 +352,12 @@ impl Node {
             dht,
             announcer,
             reach: Some(reach),
-            peers: Some(KnownPeers { downloads: downloads.clone(), fixed: fixed.clone(), lan }),
+            peers: Some(KnownPeers {
+                downloads: downloads.clone(),
+                fixed: fixed.clone(),
+                lan,
+                neighbours: neighbours.clone(),
+            }),
             mirror: Some(mirror.clone()),
             totals: Some(totals),
             audience: Audience::new(shutdown.clone()),

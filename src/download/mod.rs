@@ -58,6 +58,10 @@ const LEAST_PER_PIECE: u64 = 256 << 10;
 /// The most taints and mirror rates that are remembered.
 const MEMORIES: usize = 1024;
 
+/// How long a flight waits for somebody who fetches the same object ahead: he stops at once, and has only to write down what
+/// is there. A disk that takes longer for that is not to hold up apt.
+const HAND_OVER: Duration = Duration::from_secs(1);
+
 /// An object that somebody wants.
 #[derive(Debug, Clone)]
 pub struct Want {
@@ -188,6 +192,8 @@ struct Context {
     /// Counts the objects of several pieces of which something can be given away.
     growing: watch::Sender<u64>,
     convictions: watch::Sender<u64>,
+    /// What others fetch ahead into our store, and stop fetching when anything is wanted here.
+    ahead: watch::Sender<Option<Sha256>>,
     scores: Mutex<Scoreboard<SocketAddr>>,
     trials: Mutex<Trials>,
     memory: Mutex<Memory>,
@@ -233,6 +239,7 @@ impl Downloads {
             under_way: watch::Sender::default(),
             growing: watch::Sender::default(),
             convictions: watch::Sender::default(),
+            ahead: watch::Sender::default(),
             scores: Mutex::default(),
             trials: Mutex::default(),
             memory: Mutex::default(),
@@ -310,6 +317,12 @@ impl Downloads {
         self.context.under_way.subscribe()
     }
 
+    /// Others fetch this object ahead into the same store now, or nothing any more. Whoever says so stops when
+    /// [`Self::under_way`] changes; a flight for the object waits for that, and goes on with what is there.
+    pub fn set_ahead(&self, object: Option<Sha256>) {
+        self.context.ahead.send_replace(object);
+    }
+
     /// What is known of every peer that has been asked for something, or is banned.
     pub fn reputations(&self) -> Vec<(SocketAddr, Reputation)> {
         lock(&self.context.scores).reputations(clock::now()).collect()
@@ -340,6 +353,9 @@ impl Downloads {
 
     async fn fly(self, shared: Arc<Shared>, geometry: Geometry) {
         let id = shared.want.id;
+        let mut ahead = self.context.ahead.subscribe();
+        // Too late: it begins anew.
+        let _ = tokio::time::timeout(HAND_OVER, ahead.wait_for(|ahead| *ahead != Some(id))).await;
         // Making room may wait for the disk.
         let canvas = tokio::task::block_in_place(|| flight::canvas(&self.context, id, geometry));
         match canvas {

@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod apt;
+pub mod capture;
 pub mod daemon;
 pub mod http;
 pub mod mirror;

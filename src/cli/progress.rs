@@ -70,18 +70,18 @@ fn style(bounded: bool) -> ProgressStyle {
     // The templates are ours, and a test reads them.
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let size =
-        |state: &ProgressState, out: &mut dyn Write| write(out, rounded_bytes(state.len().unwrap_or(0)));
-    let done = |state: &ProgressState, out: &mut dyn Write| write(out, rounded_bytes(state.pos()));
+        |state: &ProgressState, out: &mut dyn Write| write(out, &rounded_bytes(state.len().unwrap_or(0)));
+    let done = |state: &ProgressState, out: &mut dyn Write| write(out, &rounded_bytes(state.pos()));
     let speed = |state: &ProgressState, out: &mut dyn Write| {
         // A saturating cast: what is no number is 0.
-        write(out, format!("{}/s", rounded_bytes(state.per_sec() as u64)));
+        write(out, &format!("{}/s", rounded_bytes(state.per_sec() as u64)));
     };
     style.with_key("size", size).with_key("done", done).with_key("speed", speed).progress_chars("=> ")
 }
 
-fn write(out: &mut dyn Write, text: String) {
+fn write(out: &mut dyn Write, text: &str) {
     // Writing to a String cannot fail.
-    let _ = out.write_str(&text);
+    let _ = out.write_str(text);
 }
 
 /// A name of a file may have anything in it, also what a terminal obeys.

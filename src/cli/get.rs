@@ -28,7 +28,7 @@ use crate::mirror::{Mirror, Target, UpstreamSetting};
 use crate::peer::{PeerClient, PeerError};
 use crate::status::rounded_bytes;
 use crate::store::Store;
-use crate::swarm::{PeerKind, Prefer};
+use crate::swarm::PeerKind;
 use crate::wire::Swarm;
 
 /// How long peers are asked how long a file is that is known by its hash only.
@@ -249,7 +249,7 @@ impl Job<'_> {
             DownloadsConfig {
                 max_pieces: pieces(self.settings),
                 max_rate: self.settings.transfer.max_download_rate.bytes_per_second(),
-                prefer: Prefer::Speed,
+                prefer: daemon::preference(self.settings),
                 allow_private_peers: self.settings.network.allow_private_peers,
                 lan_only: self.settings.privacy.lan_only,
                 share_private: self.settings.privacy.share_private_mirrors,
@@ -328,7 +328,7 @@ fn show(progress: &Progress, download: &Download) {
     let tally = download.tally();
     progress.reach((tally.peers + tally.mirror).min(download.length()));
     let (peers, mirror) = (rounded_bytes(tally.peers), rounded_bytes(tally.mirror));
-    progress.tell(format!("{peers} from peers, {mirror} from the mirror"));
+    progress.tell(format!("peers {peers}, mirror {mirror}"));
 }
 
 async fn want_by_url(target: &Target, settings: &Settings) -> Result<Want, Failure> {

@@ -63,8 +63,8 @@ impl Progress {
 
 fn style(bounded: bool) -> ProgressStyle {
     let template = match (bounded, is_coloured()) {
-        (true, true) => "{percent:>3} % of {size} [{bar:24.green}] {speed:>10} {eta:>4} {wide_msg}",
-        (true, false) => "{percent:>3} % of {size} [{bar:24}] {speed:>10} {eta:>4} {wide_msg}",
+        (true, true) => "{percent:>3} % of {size} [{bar:16.green}] {speed:>10} {eta:>4} {wide_msg}",
+        (true, false) => "{percent:>3} % of {size} [{bar:16}] {speed:>10} {eta:>4} {wide_msg}",
         (false, _) => "{done} {speed:>10} {wide_msg}",
     };
     // The templates are ours, and a test reads them.

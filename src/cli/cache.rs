@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::objects::{document, explain, files, line};
-use super::output::{Failure, Output, Tone, complain};
+use super::output::{Failure, Output, Tone, complain, remedy};
 use super::progress::Progress;
 use crate::digest::Sha256;
 use crate::status::rounded_bytes;
@@ -177,7 +177,7 @@ fn export(
         return export_to_stdout(&object, json, output);
     };
     write_file(&object, path).map_err(|error| {
-        Failure::Work(format!("cannot write {id} to {}: {}", path.display(), told(&error)))
+        Failure::Work(format!("cannot write {id} to {}: {}{}", path.display(), told(&error), remedy(&error)))
     })?;
     if json {
         return output.json(&json!({ "sha256": id.to_string(), "size": object.length(), "path": path }));

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::output::Failure;
+use super::output::{Failure, remedy};
 use super::progress::Progress;
 use crate::clock;
 use crate::config::Settings;
@@ -226,7 +226,7 @@ impl Job<'_> {
             Some(true) => {
                 ", and no node of the DHT answers (dht.bootstrap): name a peer with --peer HOST:PORT"
             }
-            Some(false) | None => "",
+            Some(false) | None => ": name another with --peer HOST:PORT, or give the file's URL on a mirror",
         };
         Failure::Work(format!("no peer holds {id}{advice}"))
     }
@@ -267,8 +267,7 @@ impl Job<'_> {
         fetched?;
         if let Place::File(path) = &self.place {
             let object = work.0.join("v1/objects").join(&id.to_string()[..2]).join(id.to_string());
-            fs::rename(&object, path)
-                .map_err(|error| Failure::Work(format!("cannot write {}: {error}", path.display())))?;
+            fs::rename(&object, path).map_err(|error| cannot_write(path, &error))?;
         }
         Ok(())
     }
@@ -400,6 +399,10 @@ impl Place {
     }
 }
 
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::Work(format!("cannot write to {}: {error}{}", path.display(), remedy(error)))
+}
+
 /// A folder for the unfinished file, beside the finished one so that it can be moved there; removed in the end.
 struct WorkFolder(PathBuf);
 
@@ -413,8 +416,7 @@ impl WorkFolder {
             Place::Output => std::env::temp_dir(),
         };
         let work = folder.join(format!(".aptpeer-get.{}", std::process::id()));
-        fs::create_dir(&work)
-            .map_err(|error| Failure::Work(format!("cannot write to {}: {error}", folder.display())))?;
+        fs::create_dir(&work).map_err(|error| cannot_write(&folder, &error))?;
         Ok(Self(work))
     }
 }

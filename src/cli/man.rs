@@ -10,7 +10,7 @@ use clap_mangen::Man;
 use roff::{Roff, bold, italic, roman};
 
 use super::examples::examples;
-use super::output::Failure;
+use super::output::{Failure, remedy};
 use super::{Arguments as CommandLine, Context};
 use crate::config::KEYS;
 
@@ -74,7 +74,7 @@ pub(super) fn man(arguments: &Manual, context: &mut Context) -> Result<(), Failu
     for (name, page) in &pages {
         write(&directory.join(name), page).map_err(|error| {
             let path = directory.join(name);
-            failed(&format_args!("{}: {error}", path.display()))
+            failed(&format_args!("{}: {error}{}", path.display(), remedy(&error)))
         })?;
     }
     Ok(())

@@ -100,6 +100,22 @@ impl From<ConfigError> for Failure {
     }
 }
 
+/// What to do where a file cannot be written, with what joins it to the error's text; nothing where we do not know.
+pub(super) fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; make its directory first",
+        io::ErrorKind::AlreadyExists => "; move it away or choose another name",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; choose a place that is yours to write to"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room there or choose another place"
+        }
+        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => "; choose another place",
+        _ => "",
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Tone {
     Error,

@@ -100,6 +100,18 @@ fn verifying_the_cache_shows_how_far_it_is_to_people_only() {
 }
 
 #[test]
+fn a_complaint_is_coloured_at_a_terminal_unless_somebody_minds() {
+    let place = Place::new();
+    for arguments in [&["config", "check", "--config", "/nonexistent/a.toml"][..], &["confg"]] {
+        let (status, coloured) = AtTerminal::start(&mut shell(&place, arguments)).end();
+        assert_eq!(status.code(), Some(2));
+        assert!(coloured.contains("\x1b[1;31m") || coloured.contains("\x1b[1m\x1b[31m"), "{coloured:?}");
+        let (_, plain) = AtTerminal::start(shell(&place, arguments).env("NO_COLOR", "1")).end();
+        assert!(plain.contains("error: ") && !plain.contains('\x1b'), "{plain:?}");
+    }
+}
+
+#[test]
 fn getting_a_file_shows_how_far_it_is_and_from_whom() {
     let place = Place::new();
     let config = format!(

@@ -37,6 +37,12 @@ const EXIT_STATUS: [(&str, &str); 3] = [
     ("2", "The command line or the configuration is wrong; standard error names what, and what is allowed."),
 ];
 
+/// What ends a daemon.
+const SIGNALS: [(&str, &str); 1] = [(
+    "SIGTERM, SIGINT",
+    "Take nothing new, finish the answers under way, write down what is to be remembered, and end.",
+)];
+
 /// What the environment says beside the keys of the configuration.
 const ENVIRONMENT: [(&str, &str); 3] = [
     (
@@ -162,6 +168,9 @@ fn closing(path: &str) -> Roff {
     let of = |entries: &[(&str, &'static str)]| -> Vec<(String, &'static str)> {
         entries.iter().map(|(term, meaning)| ((*term).to_owned(), *meaning)).collect()
     };
+    if DAEMONS.contains(&path) {
+        section("SIGNALS", &of(&SIGNALS));
+    }
     section("EXIT STATUS", &of(&EXIT_STATUS));
     if path.is_empty() || DAEMONS.contains(&path) {
         section("ENVIRONMENT", &of(&ENVIRONMENT));
@@ -179,6 +188,11 @@ fn closing(path: &str) -> Roff {
     }
     see_also(&mut roff);
     roff
+}
+
+/// A line that begins with a space would break the paragraph.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn see_also(roff: &mut Roff) {
@@ -205,16 +219,22 @@ fn configuration() -> io::Result<Vec<u8>> {
         "TOML; every key may be left out. An option on the command line wins over the environment, that over the file that \
          --config names, that over /etc/aptpeer/config.toml, that over the one in the home directory. A key that does not exist is an error.",
     )]);
+    page.control("PP", []);
+    page.text([roman(
+        "Sizes are \"4MB\", in powers of 1000, or \"4MiB\", in powers of 1024; rates \"10MB/s\"; times \"30s\", \"25m\" or \"1h30m\". In the \
+         environment, the parts of a list are separated by commas.",
+    )]);
     let mut section = "";
     for key in KEYS {
         if section != key.section {
             section = key.section;
-            page.control("SH", [format!("[{section}]").to_uppercase().as_str()]);
-            page.text([roman(key.about.trim())]);
+            // Not in capitals, as other headings are: that is how the file has it.
+            page.control("SH", [format!("[{section}]").as_str()]);
+            page.text([roman(one_line(key.about))]);
         }
         page.control("TP", []);
         page.text([bold(key.name), roman(" = "), roman(key.default)]);
-        page.text([roman(key.meaning.trim())]);
+        page.text([roman(one_line(key.meaning))]);
         page.text([roman(format!("Allowed is {}. In the environment: {}.", key.allowed, key.variable()))]);
     }
     see_also(&mut page);

@@ -23,6 +23,10 @@ fn every_page_of_the_manual_is_shown_without_a_warning() {
         for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "SEE ALSO"] {
             assert!(shown.lines().any(|line| line == section), "{section} of {}: {shown}", path.display());
         }
+        // A line of the source that begins with a space breaks its paragraph (groff_man(7)).
+        let source = fs::read_to_string(&path).unwrap();
+        let broken = source.lines().find(|line| line.starts_with(' ') && !line.trim().is_empty());
+        assert!(broken.is_none(), "{}: {broken:?}", path.display());
         names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
     }
     for expected in ["aptpeer.1", "aptpeer-seed-import.1", "aptpeer-daemon.8", "aptpeer.toml.5"] {

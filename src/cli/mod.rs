@@ -11,6 +11,7 @@ mod config;
 mod daemon;
 mod detect;
 mod doctor;
+mod examples;
 mod get;
 mod keygen;
 mod logging;
@@ -18,6 +19,7 @@ mod man;
 mod objects;
 mod output;
 mod peers;
+mod progress;
 mod publish;
 mod publisher;
 mod seed;
@@ -29,7 +31,8 @@ mod walk;
 use crate::config::{Loaded, Log, LogFormat, LogLevel, Settings, Surroundings, Typed, load};
 use crate::store::{Store, StoreConfig};
 use clap::builder::PossibleValuesParser;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use examples::with_examples;
 use objects::explain;
 use output::{Failure, Output};
 use std::ffi::OsString;
@@ -120,7 +123,8 @@ impl Command {
 
 /// Runs the command that `arguments` (the program's name first) ask for.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let matches = with_examples(Arguments::command()).try_get_matches_from(arguments);
+    let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version asked for are results, everything else is bad usage; clap knows which stream is whose.
@@ -183,10 +187,9 @@ fn levels() -> PossibleValuesParser {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Arguments::command().debug_assert();
+        with_examples(Arguments::command()).debug_assert();
     }
 }

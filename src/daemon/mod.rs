@@ -193,10 +193,7 @@ impl Node {
             max_pieces: NonZeroUsize::new(settings.transfer.max_concurrent_downloads.get() as usize)
                 .unwrap_or(NonZeroUsize::MIN),
             max_rate: settings.transfer.max_download_rate.bytes_per_second(),
-            prefer: match settings.transfer.prefer {
-                Prefer::Speed => swarm::Prefer::Speed,
-                Prefer::Offload => swarm::Prefer::Offload,
-            },
+            prefer: preference(&settings),
             allow_private_peers: settings.network.allow_private_peers,
             lan_only: settings.privacy.lan_only,
             share_private: settings.privacy.share_private_mirrors,
@@ -452,6 +449,14 @@ pub async fn read_lists(settings: &Settings) -> Index {
     };
     tokio::join!(index.clone().run(shutdown.clone()), read);
     index
+}
+
+/// How willingly the settings let a download ask the mirror.
+pub fn preference(settings: &Settings) -> swarm::Prefer {
+    match settings.transfer.prefer {
+        Prefer::Speed => swarm::Prefer::Speed,
+        Prefer::Offload => swarm::Prefer::Offload,
+    }
 }
 
 /// What the settings say of mirrors. `own` are addresses where we listen ourselves.

@@ -16,6 +16,7 @@ pub mod relay;
 pub mod repository;
 pub mod server;
 pub mod switch;
+pub mod terminal;
 
 use std::time::{Duration, Instant};
 

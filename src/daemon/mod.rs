@@ -352,7 +352,7 @@ impl Node {
         };
         let page = {
             let status = status.clone();
-            Box::new(move |method: &Method, path: &str| status.answer(method, path))
+            Box::new(move |method: &Method, path: &str| status.answer(method, path, ""))
         };
         let proxy_config = ProxyConfig { allow_clients: settings.proxy.allow_clients.clone() };
         let proxy_site =

@@ -161,6 +161,7 @@ impl Node {
         let claim = Claim::of(&settings.state.path)?;
         let metrics = Metrics::new(clock::now());
         let store = open_store(&settings)?;
+        store.count_damage_in(metrics.clone());
         let mut listeners = Listeners::bind(&settings).await?;
         let record = Record::new(&listeners);
         let sockets = std::mem::take(&mut listeners.dht);

@@ -62,6 +62,8 @@ fn what_a_peer_gives_and_what_the_cache_has_is_counted_on_both_sides() {
     let given = metric(&first, "aptpeer_bytes_uploaded_total");
     assert!(given >= length, "{given} of {length}");
 
+    // As long as it is not in the store, whoever asks follows the download.
+    wait_for_none(&second, "aptpeer_active_downloads");
     assert_eq!(metric(&second, of_cache), 0);
     fetch_whole(&second, &address);
     wait_for_metric(&second, "aptpeer_downloads_total{source=\"cache\"}", 1);

@@ -1,0 +1,139 @@
+//! Every command that README.md and docs/ show is run, in a sandbox: with a daemon of its own on free ports, a real apt in a
+//! private root, a repository, another peer and a DHT. What cannot be run there is named below, with the place that runs it. A
+//! command that is new in a document and does not work fails here; so does one that is not known to be harmless.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod pages;
+mod sandbox;
+
+use std::fs;
+use std::path::Path;
+
+use pages::{Page, blocks, inline};
+use sandbox::Sandbox;
+
+/// Commands that no sandbox can run, and where the gate runs them: a file, and words of it.
+const ELSEWHERE: [(&str, &str, &str); 4] = [
+    ("scripts/check", ".ci/run", "exec bash -c \"$command\""),
+    ("scripts/demo", "scripts/check", "step scripts/demo"),
+    (
+        "sudo apt-get install \"$(scripts/deb)\"",
+        "packaging/test",
+        "root.apt(\"install\", \"/tmp/aptpeer.deb\")",
+    ),
+    ("cargo build --release --locked", "scripts/deb", "cargo build --quiet --locked --profile"),
+];
+
+/// Commands that go on until they are ended.
+const SERVERS: [&str; 2] = ["aptpeer daemon", "aptpeer bootstrap"];
+
+/// Commands that may end so: `doctor` finds something in a sandbox.
+const MAY_END_WITH: [(&str, i32); 1] = [("aptpeer doctor", 1)];
+
+/// The pages whose commands are run. docs/protocol.md has words in code that look like commands and are none: what is signed.
+fn pages() -> Vec<Page> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(top.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = docs.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
+    paths.retain(|path| !path.ends_with("protocol.md"));
+    paths.extend(["README.md", "CONTRIBUTING.md"].map(|name| top.join(name)));
+    paths.sort();
+    paths.iter().map(|path| Page::read(path)).collect()
+}
+
+fn elsewhere(command: &str) -> bool {
+    ELSEWHERE.iter().any(|(known, ..)| *known == command)
+}
+
+#[test]
+fn every_command_of_a_block_works() {
+    let sandbox = Sandbox::new();
+    let (mut failed, mut run) = (Vec::new(), 0);
+    for page in pages() {
+        for (line, command) in blocks(&page, &["sh", "console"]) {
+            if elsewhere(&command) {
+                continue;
+            }
+            run += 1;
+            let plain = command.trim_start_matches("sudo ");
+            let outcome = if SERVERS.iter().any(|server| plain.starts_with(server)) {
+                sandbox.serve(&command)
+            } else {
+                let other =
+                    MAY_END_WITH.iter().find(|(known, _)| plain.starts_with(known)).map(|(_, code)| *code);
+                sandbox.run(&command, other)
+            };
+            println!("{}:{line}: {command}", page.name);
+            failed.extend(outcome.err().map(|why| format!("{}:{line}: {command}\n    {why}", page.name)));
+        }
+    }
+    assert!(run > 20, "only {run} commands");
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn every_command_within_a_sentence_exists() {
+    let sandbox = Sandbox::new();
+    let (mut failed, mut run) = (Vec::new(), 0);
+    for page in pages() {
+        for (line, code) in inline(&page) {
+            let outcome = if code.starts_with("aptpeer ") {
+                // Not all of them are whole: what is there must be known.
+                sandbox.run(&format!("{code} --help"), None)
+            } else if code.starts_with("curl ") && code.contains("://") {
+                // A stream has no end.
+                let endless = code.contains(" -N ").then_some(28);
+                sandbox.run(&format!("{code} --silent --show-error --fail --max-time 3"), endless)
+            } else {
+                continue;
+            };
+            run += 1;
+            println!("{}:{line}: {code}", page.name);
+            failed.extend(outcome.err().map(|why| format!("{}:{line}: {code}\n    {why}", page.name)));
+        }
+    }
+    assert!(run > 20, "only {run} commands");
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn every_piece_of_configuration_is_accepted() {
+    let sandbox = Sandbox::new();
+    let mut failed = Vec::new();
+    for page in pages() {
+        for (line, block) in page.blocks("toml") {
+            let outcome = sandbox.check_config(&block);
+            failed.extend(outcome.err().map(|why| format!("{}:{line}: {why}", page.name)));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn what_is_run_elsewhere_is_shown_and_run_there() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shown: Vec<String> = pages()
+        .iter()
+        .flat_map(|page| blocks(page, &["sh", "console"]))
+        .map(|(_, command)| command)
+        .collect();
+    for (command, file, words) in ELSEWHERE {
+        assert!(shown.iter().any(|other| other == command), "no page shows {command:?} any more");
+        let text = fs::read_to_string(top.join(file)).unwrap();
+        assert!(text.contains(words), "{file} has no {words:?}, which runs {command:?}");
+    }
+}
+
+#[test]
+fn no_command_hides_in_a_block_without_a_language() {
+    for page in pages() {
+        for (line, text) in page.text.lines().enumerate() {
+            let indented = text.strip_prefix("    ").is_some_and(|rest| rest.starts_with("aptpeer "));
+            assert!(!indented, "{}:{}: put it between ```sh and ```", page.name, line + 1);
+        }
+    }
+}

@@ -113,6 +113,44 @@ fn every_piece_of_configuration_is_accepted() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
+/// The sections of the configuration.
+const SECTIONS: [&str; 12] = [
+    "proxy", "mirrors", "network", "swarm", "cache", "state", "transfer", "dht", "lan", "privacy", "status",
+    "log",
+];
+
+/// `section.key`, where that is what this code is, with or without a value.
+fn key(code: &str) -> Option<&str> {
+    let key = code.split(" =").next()?;
+    let (section, name) = key.split_once('.')?;
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    // `dht.json` and `status.rs` are files.
+    (SECTIONS.contains(&section) && is_name && !["json", "rs", "md", "toml"].contains(&name)).then_some(key)
+}
+
+#[test]
+fn every_key_and_every_metric_that_a_page_names_is_there() {
+    let sandbox = Sandbox::new();
+    let (config, metrics) = (sandbox.all_keys(), sandbox.metrics());
+    let (mut unknown, mut seen) = (Vec::new(), 0);
+    for page in pages() {
+        for (line, code) in inline(&page) {
+            let metric = code.split('{').next().filter(|name| name.starts_with("aptpeer_"));
+            let known = match (key(&code), metric) {
+                (Some(key), _) => config.iter().any(|other| other == key),
+                (None, Some(metric)) => metrics.contains(&format!("\n# TYPE {metric} ")),
+                (None, None) => continue,
+            };
+            seen += 1;
+            if !known {
+                unknown.push(format!("{}:{line}: {code}", page.name));
+            }
+        }
+    }
+    assert!(seen > 60, "only {seen} of them");
+    assert!(unknown.is_empty(), "{}", unknown.join("\n"));
+}
+
 #[test]
 fn what_is_run_elsewhere_is_shown_and_run_there() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -40,7 +40,7 @@ fn pages() -> Vec<Page> {
     let docs = fs::read_dir(top.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let mut paths: Vec<_> = docs.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
     paths.retain(|path| !path.ends_with("protocol.md"));
-    paths.extend(["README.md", "CONTRIBUTING.md"].map(|name| top.join(name)));
+    paths.extend(["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(|name| top.join(name)));
     paths.sort();
     paths.iter().map(|path| Page::read(path)).collect()
 }
@@ -149,6 +149,38 @@ fn every_key_and_every_metric_that_a_page_names_is_there() {
     }
     assert!(seen > 60, "only {seen} of them");
     assert!(unknown.is_empty(), "{}", unknown.join("\n"));
+}
+
+/// The files that a page points at: by a link, as code, or by the name of another page.
+fn files(page: &Page) -> Vec<String> {
+    let links = page.text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let links = links.filter(|link| !link.contains("://")).map(str::to_owned);
+    let is_ours = |code: &String| {
+        let folders = ["src/", "tests/", "packaging/", "scripts/", "docs/", "benches/", "interop/"];
+        folders.iter().any(|folder| code.starts_with(folder)) && !code.contains([' ', '*'])
+    };
+    let codes = inline(page).into_iter().map(|(_, code)| code).filter(is_ours);
+    let words = page.text.split(|c: char| !c.is_ascii_alphanumeric() && !"/.-_".contains(c));
+    let pages = words.filter(|word| word.starts_with("docs/") && word.ends_with(".md")).map(str::to_owned);
+    links.chain(codes).chain(pages).collect()
+}
+
+#[test]
+fn every_file_that_a_page_points_at_is_there() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut missing, mut seen) = (Vec::new(), 0);
+    for page in pages() {
+        for file in files(&page) {
+            seen += 1;
+            // A room's file without its `.rs`, as code is often named.
+            let there = top.join(&file).exists() || top.join(format!("{file}.rs")).exists();
+            if !there {
+                missing.push(format!("{}: {file}", page.name));
+            }
+        }
+    }
+    assert!(seen > 100, "only {seen}");
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
 #[test]

@@ -315,6 +315,12 @@ impl Shared {
         Ok(())
     }
 
+    fn count_damage(&self) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.verification_failed(VerificationFailure::Stored);
+        }
+    }
+
     /// Removes an object that turned out to be damaged, unless its file is by now another than the one that showed
     /// `stamp`. Returns the error to be reported.
     fn drop_damaged(&self, id: Sha256, stamp: Stamp, what: String) -> StoreError {
@@ -328,10 +334,7 @@ impl Shared {
         });
         match dropped {
             // Several readers may come upon it at the same time: it is counted once.
-            Ok(true) => {
-                let metrics = self.metrics.get();
-                metrics.inspect(|metrics| metrics.verification_failed(VerificationFailure::Stored));
-            }
+            Ok(true) => self.count_damage(),
             Ok(false) => {}
             Err(error) => tracing::warn!(%id, %error, "cannot drop a damaged object"),
         }

@@ -14,7 +14,8 @@ use std::fs;
 use std::path::Path;
 
 use pages::{Page, blocks, inline};
-use sandbox::Sandbox;
+use sandbox::{Sandbox, all_keys, check_config};
+use support::daemon::Setup;
 
 /// Commands that no sandbox can run, and where the gate runs them: a file, and words of it.
 const ELSEWHERE: [(&str, &str, &str); 4] = [
@@ -102,41 +103,34 @@ fn every_command_within_a_sentence_exists() {
 
 #[test]
 fn every_piece_of_configuration_is_accepted() {
-    let sandbox = Sandbox::new();
     let mut failed = Vec::new();
     for page in pages() {
         for (line, block) in page.blocks("toml") {
-            let outcome = sandbox.check_config(&block);
+            let outcome = check_config(&block);
             failed.extend(outcome.err().map(|why| format!("{}:{line}: {why}", page.name)));
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// The sections of the configuration.
-const SECTIONS: [&str; 12] = [
-    "proxy", "mirrors", "network", "swarm", "cache", "state", "transfer", "dht", "lan", "privacy", "status",
-    "log",
-];
-
-/// `section.key`, where that is what this code is, with or without a value.
-fn key(code: &str) -> Option<&str> {
+/// `section.key`, where that is what this code is, with or without a value; `keys` are those that there are.
+fn key<'a>(code: &'a str, keys: &[String]) -> Option<&'a str> {
     let key = code.split(" =").next()?;
     let (section, name) = key.split_once('.')?;
+    let is_section = keys.iter().any(|key| key.split('.').next() == Some(section));
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     // `dht.json` and `status.rs` are files.
-    (SECTIONS.contains(&section) && is_name && !["json", "rs", "md", "toml"].contains(&name)).then_some(key)
+    (is_section && is_name && !["json", "rs", "md", "toml"].contains(&name)).then_some(key)
 }
 
 #[test]
 fn every_key_and_every_metric_that_a_page_names_is_there() {
-    let sandbox = Sandbox::new();
-    let (config, metrics) = (sandbox.all_keys(), sandbox.metrics());
+    let (config, metrics) = (all_keys(), Setup::new().start().metrics());
     let (mut unknown, mut seen) = (Vec::new(), 0);
     for page in pages() {
         for (line, code) in inline(&page) {
             let metric = code.split('{').next().filter(|name| name.starts_with("aptpeer_"));
-            let known = match (key(&code), metric) {
+            let known = match (key(&code, &config), metric) {
                 (Some(key), _) => config.iter().any(|other| other == key),
                 (None, Some(metric)) => metrics.contains(&format!("\n# TYPE {metric} ")),
                 (None, None) => continue,

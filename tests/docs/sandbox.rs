@@ -230,33 +230,34 @@ impl Sandbox {
             (listens, code) => Err(format!("{here}\n    listened: {listens:?}, ended with {code:?}: {said}")),
         }
     }
+}
 
-    /// Every `section.key` that there is, as `config init` writes them.
-    pub(crate) fn all_keys(&self) -> Vec<String> {
-        let output = self.command("aptpeer config init", &self.daemon.config()).output().unwrap();
-        let config: toml::Table = String::from_utf8(output.stdout).unwrap().parse().unwrap();
-        let keys = |(section, table): (&String, &toml::Value)| {
-            let names = table.as_table().unwrap().keys();
-            names.map(|name| format!("{section}.{name}")).collect::<Vec<_>>()
-        };
-        config.iter().flat_map(keys).collect()
-    }
+/// Every `section.key` that there is, as `config init` writes them.
+pub(crate) fn all_keys() -> Vec<String> {
+    let config: toml::Table = config("init", "").unwrap().parse().unwrap();
+    let keys = |(section, table): (&String, &toml::Value)| {
+        let names = table.as_table().unwrap().keys();
+        names.map(|name| format!("{section}.{name}")).collect::<Vec<_>>()
+    };
+    config.iter().flat_map(keys).collect()
+}
 
-    /// `/metrics`.
-    pub(crate) fn metrics(&self) -> String {
-        self.daemon.metrics()
-    }
+/// Whether a piece of configuration would be accepted.
+pub(crate) fn check_config(text: &str) -> Result<(), String> {
+    config("check", text).map(|_| ())
+}
 
-    /// Whether a piece of configuration would be accepted.
-    pub(crate) fn check_config(&self, text: &str) -> Result<(), String> {
-        let file = self.path("piece.toml");
-        fs::write(&file, text).unwrap();
-        let output = self.command("aptpeer config check", &file).output().unwrap();
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(String::from_utf8_lossy(&output.stderr).into_owned())
-    }
+/// What `aptpeer config …` says with this configuration; as an error where it fails.
+fn config(action: &str, text: &str) -> Result<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aptpeer"));
+    command.args(["config", action, "--config"]).arg(file).env_clear().env("HOME", folder.path());
+    let output = command.output().unwrap();
+    let said = if output.status.success() { &output.stdout } else { &output.stderr };
+    let said = String::from_utf8_lossy(said).into_owned();
+    if output.status.success() { Ok(said) } else { Err(said) }
 }
 
 /// How the command ended; it is killed when it does not.

@@ -161,6 +161,7 @@ impl Node {
         let claim = Claim::of(&settings.state.path)?;
         let metrics = Metrics::new(clock::now());
         let store = open_store(&settings)?;
+        store.count_damage_in(metrics.clone());
         let mut listeners = Listeners::bind(&settings).await?;
         let record = Record::new(&listeners);
         let sockets = std::mem::take(&mut listeners.dht);
@@ -361,7 +362,7 @@ impl Node {
         };
         let page = {
             let status = status.clone();
-            Box::new(move |method: &Method, path: &str| status.answer(method, path))
+            Box::new(move |method: &Method, path: &str| status.answer(method, path, ""))
         };
         let proxy_config = ProxyConfig { allow_clients: settings.proxy.allow_clients.clone() };
         let proxy_site =

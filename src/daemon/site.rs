@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tracing::debug;
 
@@ -148,13 +148,15 @@ impl StatusSite {
 
     pub(super) fn into_site(self) -> Arc<impl Site> {
         Arc::new(move |request: Request<Incoming>, _conn: Conn| {
-            let response = self.answer(request.method(), request.uri().path());
+            let accept =
+                request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let response = self.answer(request.method(), request.uri().path(), accept);
             async move { Ok::<_, Hangup>(response) }
         })
     }
 
-    /// The answer to a request for `path`.
-    pub(super) fn answer(&self, method: &Method, path: &str) -> Response<Body> {
+    /// The answer to a request for `path` with this `Accept` (empty: without one).
+    pub(super) fn answer(&self, method: &Method, path: &str, accept: &str) -> Response<Body> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only");
         }
@@ -162,7 +164,7 @@ impl StatusSite {
         if status::bare(path) == "/events" {
             return if head { stream_of(Body::empty()) } else { self.audience.listen(self) };
         }
-        let mut response = into_response(self.view(|view| status::respond(path, view)));
+        let mut response = into_response(self.view(|view| status::respond(path, accept, view)));
         if head {
             let length = response.body().length().unwrap_or(0);
             *response.body_mut() = Body::absent(length);

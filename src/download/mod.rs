@@ -294,7 +294,6 @@ impl Downloads {
             Ok(object) => object.filter(|object| object.length() == length),
             Err(error) => {
                 tracing::warn!(object = %id, %error, "a stored object could not be opened");
-                self.context.metrics.verification_failed(crate::metrics::VerificationFailure::Stored);
                 None
             }
         }

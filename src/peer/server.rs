@@ -26,9 +26,9 @@ use crate::digest::Sha256;
 use crate::http::{
     Body, BoxError, Conn, Hangup, Outcome, Representation, Site, Throttle, origin, precondition, text,
 };
-use crate::metrics::{InProgress, Metrics, VerificationFailure};
+use crate::metrics::{InProgress, Metrics};
 use crate::pieces::PieceSet;
-use crate::store::{Object, Scope, Store, StoreError};
+use crate::store::{Object, Scope, Store};
 use crate::swarm::Slots;
 use crate::wire::{MAX_PIECE_LIST_BYTES, PROTOCOL_VERSION, PeerTarget, PieceListMessage};
 
@@ -225,7 +225,6 @@ impl PeerSite {
     fn object(&self, id: &Sha256) -> Option<Arc<Object>> {
         self.store.get(id).unwrap_or_else(|error| {
             debug!(object = %id, %error, "an object could not be opened for a peer");
-            count_damage(&self.metrics, &error);
             None
         })
     }
@@ -246,9 +245,7 @@ impl PeerSite {
             Body::absent(wanted)
         } else {
             let Some(slot) = self.take_slot(from) else { return no_slot() };
-            let metrics = self.metrics.clone();
-            let chunks = object.chunks(range.clone()).inspect_err(move |error| count_damage(&metrics, error));
-            slot.body(self.throttle.stream(chunks), wanted)
+            slot.body(self.throttle.stream(object.chunks(range.clone())), wanted)
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -351,12 +348,6 @@ impl Drop for Slot {
 
 fn lock(uploads: &Mutex<Slots<IpAddr>>) -> MutexGuard<'_, Slots<IpAddr>> {
     uploads.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn count_damage(metrics: &Metrics, error: &StoreError) {
-    if matches!(error, StoreError::Damaged { .. }) {
-        metrics.verification_failed(VerificationFailure::Stored);
-    }
 }
 
 pub(super) fn describe(response: &mut Response<Body>, id: &Sha256) {

@@ -108,8 +108,10 @@ impl ProxySite {
         match timeout(APT_LIMIT, self.fetch_release(asked, target)).await {
             Ok(Ok(fetched)) => {
                 let date = fetched.date().cloned();
-                let (index, stamps) = (self.index.clone(), self.releases.clone());
-                let lesson = Lesson { index, stamps, target: target.clone(), url: url.clone(), part, date };
+                let (index, stamps, metrics) =
+                    (self.index.clone(), self.releases.clone(), self.metrics.clone());
+                let lesson =
+                    Lesson { index, stamps, target: target.clone(), url: url.clone(), part, date, metrics };
                 Ok(match fetched {
                     Fetched::Whole(response, body) => {
                         self.answer_release(asked, *response, body, lesson).await

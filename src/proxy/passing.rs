@@ -7,8 +7,8 @@ use tracing::debug;
 
 use super::mutable::{MAX_RELEASE, ReleasePart, Stamps};
 use crate::debian::RepoUrl;
-use crate::index::{Index, Learned, Taught};
-use crate::metrics::{Metrics, Source};
+use crate::index::{Index, Learned, Outcome, Taught};
+use crate::metrics::{Metrics, Source, VerificationFailure};
 use crate::mirror::{MirrorError, ResumingBody, Target};
 
 /// A Release file that is to be learnt from, once its bytes are all here.
@@ -20,16 +20,20 @@ pub(super) struct Lesson {
     pub(super) part: ReleasePart,
     /// The mirror's `Last-Modified`.
     pub(super) date: Option<HeaderValue>,
+    pub(super) metrics: Metrics,
 }
 
 impl Lesson {
     /// Learns from the whole body.
     pub(super) async fn learn(self, body: &[u8]) {
-        let Self { index, stamps, target, url, part, date } = self;
+        let Self { index, stamps, target, url, part, date, metrics } = self;
         stamps.put(&target, None);
         match index.learn_release(&url, body, Learned::Passing).await {
             Ok(Taught::New | Taught::Same) if part != ReleasePart::Signature => {
                 stamps.put(&target, date.as_ref());
+            }
+            Ok(Taught::Refused(Outcome::Bad)) => {
+                metrics.verification_failed(VerificationFailure::Signature);
             }
             Ok(taught) => debug!(%target, ?taught, "a Release file passed"),
             Err(error) => debug!(%target, %error, "nothing was learnt from a Release file"),

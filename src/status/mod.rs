@@ -14,7 +14,7 @@ mod units;
 
 use crate::discovery::DhtStatus;
 use crate::download::{Delivered, Ongoing};
-use crate::metrics::{self, Metrics, Stats};
+use crate::metrics::{Format, Metrics, Stats};
 use crate::mirror::Pulse;
 use crate::reach::Reachable;
 use crate::store;
@@ -86,11 +86,14 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Figures are true for a moment only, and no browser is to guess at what they are.
 pub const HEADERS: [(&str, &str); 2] = [("cache-control", "no-store"), ("x-content-type-options", "nosniff")];
 
-/// The answer to a GET of `path`, which may carry a query.
-pub fn respond(path: &str, view: &View<'_>) -> Page {
+/// The answer to a GET of `path`, which may carry a query, with this `Accept` (empty: without one).
+pub fn respond(path: &str, accept: &str, view: &View<'_>) -> Page {
     match bare(path) {
         "/" => page::dashboard(&Snapshot::of(view)),
-        "/metrics" => plain(200, metrics::CONTENT_TYPE, view.metrics.text(view.now)),
+        "/metrics" => {
+            let format = Format::accepted_by(accept);
+            plain(200, format.content_type(), view.metrics.text(format, view.now))
+        }
         "/stats" => stats(view),
         "/snapshot" => json(&Snapshot::of(view)),
         "/peers" => json(&PeersDocument::new(view.peers)),
@@ -277,7 +280,7 @@ mod tests {
         }
 
         fn ask(&self, path: &str) -> Page {
-            self.see(|view| respond(path, view))
+            self.see(|view| respond(path, "", view))
         }
 
         fn download(&mut self, name: &str) {
@@ -306,12 +309,17 @@ mod tests {
     }
 
     #[test]
-    fn metrics_are_openmetrics_text() {
+    fn metrics_are_in_the_format_that_was_asked_for() {
         let world = World::new();
         world.metrics.bytes_received(Source::Peer, 4_200_000);
-        let page = world.ask("/metrics");
-        assert_eq!((page.status, page.content_type), (200, metrics::CONTENT_TYPE));
-        assert!(page.body.contains("aptpeer_bytes_downloaded_total{source=\"peer\"} 4200000\n"));
+        for (accept, format) in
+            [("*/*", Format::Classic), ("application/openmetrics-text", Format::OpenMetrics)]
+        {
+            let page = world.see(|view| respond("/metrics", accept, view));
+            assert_eq!((page.status, page.content_type), (200, format.content_type()));
+            assert!(page.body.contains("aptpeer_bytes_downloaded_total{source=\"peer\"} 4200000\n"));
+            assert_eq!(page.body.ends_with("# EOF\n"), format == Format::OpenMetrics);
+        }
     }
 
     #[test]

@@ -34,12 +34,13 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::clock::unix_seconds;
 use crate::digest::Sha256;
+use crate::metrics::{Metrics, VerificationFailure};
 use crate::pieces::Geometry;
 
 use catalog::{Catalog, Durability};
@@ -94,6 +95,8 @@ struct Shared {
     memory: Arc<AtomicU64>,
     /// Counts what came and what left.
     changes: watch::Sender<u64>,
+    /// Where damage is counted; unset where nobody looks.
+    metrics: OnceLock<Metrics>,
 }
 
 /// Uses that are not in the catalog yet: order and time of each object's last one.
@@ -136,6 +139,7 @@ impl Store {
             room: Mutex::new(()),
             memory: Arc::new(AtomicU64::new(assembly::MEMORY_LIMIT)),
             changes: watch::Sender::new(0),
+            metrics: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -154,6 +158,11 @@ impl Store {
             Err(StoreError::Damaged { .. }) => Ok(None),
             absent_or_failed => absent_or_failed,
         }
+    }
+
+    /// From now on counts each object that turns out to be damaged, whoever comes upon it. Only the first call has an effect.
+    pub fn count_damage_in(&self, metrics: Metrics) {
+        let _first = self.shared.metrics.set(metrics);
     }
 
     /// Whether the catalog has object `id`.
@@ -306,6 +315,12 @@ impl Shared {
         Ok(())
     }
 
+    fn count_damage(&self) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.verification_failed(VerificationFailure::Stored);
+        }
+    }
+
     /// Removes an object that turned out to be damaged, unless its file is by now another than the one that showed
     /// `stamp`. Returns the error to be reported.
     fn drop_damaged(&self, id: Sha256, stamp: Stamp, what: String) -> StoreError {
@@ -315,13 +330,13 @@ impl Shared {
             if stamp.is_of(&path) {
                 self.unlink(&id)?;
             }
-            if !path.exists() {
-                catalog::delete(catalog, &id)?;
-            }
-            Ok(())
+            Ok(!path.exists() && catalog::delete(catalog, &id)?)
         });
-        if let Err(error) = dropped {
-            tracing::warn!(%id, %error, "cannot drop a damaged object");
+        match dropped {
+            // Several readers may come upon it at the same time: it is counted once.
+            Ok(true) => self.count_damage(),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%id, %error, "cannot drop a damaged object"),
         }
         let _closed = lock(&self.hot).remove(&id);
         self.note_change();

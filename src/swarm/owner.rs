@@ -289,6 +289,11 @@ impl Download {
         }
     }
 
+    /// Whether it is not known yet which of them want it.
+    pub(super) fn is_asking_nodes(&self, now: Instant) -> bool {
+        matches!(self.decide(now), Decision::Ask(_))
+    }
+
     fn decide(&self, now: Instant) -> Decision {
         let own = self.company.own.unwrap_or(Sha256::new([0; 32]));
         let mut followed: Option<((bool, Sha256), SourceId, Instant)> = None;
@@ -382,7 +387,7 @@ impl Download {
     /// have asked before we began, and what it told of its progress is old: so it is for us to give way. Should both do so, the
     /// rank decides who walks again, and that one gives way only to somebody who is ahead.
     pub(super) fn yield_to_walker(&mut self, now: Instant) {
-        if self.mirror != Mirror::Active || self.company.yields >= YIELDS || self.company.nodes.is_empty() {
+        if self.company.yields >= YIELDS || self.company.nodes.is_empty() {
             return;
         }
         let Some((walk, at)) = self.walks_at() else { return };
@@ -422,11 +427,12 @@ impl Download {
     /// Decides what others are to be told of us.
     pub(super) fn tell_intent(&mut self, now: Instant) {
         let Some((told, at)) = self.company.told else { return };
-        let far = || self.walks_at().map_or(0, |(_, at)| at);
-        let intent = match self.mirror {
-            Mirror::Active => Intent::Walks(far()),
-            Mirror::None | Mirror::Gone => Intent::Follows,
-            Mirror::Standby => match self.decide(now) {
+        let walk = self.walks_at().map(|(_, at)| at);
+        let intent = match (self.mirror, walk) {
+            // Also where it only opens beside peers: whoever hears of it need not.
+            (Mirror::Active, _) | (Mirror::Standby, Some(_)) => Intent::Walks(walk.unwrap_or(0)),
+            (Mirror::None | Mirror::Gone, _) => Intent::Follows,
+            (Mirror::Standby, None) => match self.decide(now) {
                 Decision::Ask(_) => Intent::Undecided,
                 Decision::Follow(..) | Decision::Unconcerned | Decision::Walk => Intent::Follows,
             },
@@ -455,11 +461,14 @@ impl Download {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::pieces::{Geometry, PieceList, PieceSet};
     use crate::swarm::Prefer;
 
     const SMALL: u64 = 50_000;
+    const LARGE: u64 = 50_000_000;
 
     fn node(number: u64) -> NodeId {
         NodeId::new(number.to_be_bytes())
@@ -569,6 +578,57 @@ mod tests {
         assert_eq!(higher.intent(), Some(Intent::Follows));
     }
 
+    /// The walks of the mirror that were ordered and not given up.
+    fn walking(download: &mut Download) -> usize {
+        let mut walks = BTreeSet::new();
+        while let Some(order) = download.poll_order() {
+            match order {
+                Order::Walk { fetch, .. } => _ = walks.insert(fetch),
+                Order::Cancel(fetch) => _ = walks.remove(&fetch),
+                _ => {}
+            }
+        }
+        walks.len()
+    }
+
+    #[test]
+    fn nobody_opens_by_the_mirror_while_the_network_is_being_asked() {
+        let (nodes, mut now) = (ranked(2), Instant::now());
+        let (mut download, others) = download(LARGE, nodes[1], &nodes[..1], now);
+        while download.is_asking_nodes(now) {
+            assert_eq!(walking(&mut download), 0, "somebody may be on the way with it");
+            now = download.next_timeout(now).unwrap().max(now + MS);
+            download.handle_timeout(now);
+        }
+        assert!(walks(&download), "and tells the others so");
+        let (mut download, _) = self::download(LARGE, nodes[1], &nodes[..1], now);
+        now += 2 * pace::OPENING;
+        download.handle_timeout(now);
+        says(&mut download, others[0], Intent::Walks(0), 0, now);
+        download.handle_timeout(now + 2 * pace::OPENING);
+        assert_eq!((walking(&mut download), download.intent()), (0, Some(Intent::Follows)));
+    }
+
+    #[test]
+    fn who_opens_by_the_mirror_beside_another_peer_says_so_and_leaves_it_to_who_walks() {
+        let (nodes, now) = (ranked(2), Instant::now());
+        let (mut download, others) = download(LARGE, nodes[0], &nodes[1..], now);
+        let geometry = download.geometry();
+        let static_peer =
+            download.add_peer(PeerKind::Neighbour, [10, 1, 0, 1].into(), Standing::default(), now);
+        let all = PieceSet::all(geometry.pieces());
+        download.handle_list(static_peer, PieceList::unknown(geometry), all, now);
+        has_not(&mut download, others[0], now + MS);
+        let late = now + 2 * pace::OPENING;
+        download.handle_timeout(late);
+        assert_eq!(download.mirror, Mirror::Standby);
+        assert!(walks(&download));
+        assert_eq!(walking(&mut download), 1);
+        let other = download.add_node(nodes[1], [10, 0, 0, 1].into(), Standing::default(), late);
+        says(&mut download, other, Intent::Walks(0), 0, late + MS);
+        assert_eq!((walking(&mut download), download.intent()), (0, Some(Intent::Follows)));
+    }
+
     #[test]
     fn who_does_not_answer_costs_a_tenth_of_a_second() {
         let (nodes, mut now) = (ranked(2), Instant::now());
@@ -621,7 +681,7 @@ mod tests {
     #[test]
     fn an_owner_that_crawls_is_left() {
         let (nodes, start) = (ranked(2), Instant::now());
-        let (mut second, others) = download(50_000_000, nodes[1], &nodes[..1], start);
+        let (mut second, others) = download(LARGE, nodes[1], &nodes[..1], start);
         let mut now = start;
         for step in 1..100_u64 {
             now = start + 100 * MS * u32::try_from(step).unwrap();
@@ -636,7 +696,7 @@ mod tests {
     #[test]
     fn of_two_that_walk_who_knows_of_the_other_gives_way_and_goes_on_where_both_did() {
         let (nodes, now) = (ranked(2), Instant::now());
-        let (mut higher, others) = download(50_000_000, nodes[0], &nodes[1..], now);
+        let (mut higher, others) = download(LARGE, nodes[0], &nodes[1..], now);
         let late = now + ASK_MOST;
         higher.handle_timeout(late);
         assert!(walks(&higher));

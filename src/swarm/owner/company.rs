@@ -24,7 +24,7 @@ const FIRST_ASKED: Duration = Duration::from_millis(25);
 pub(super) const STEP: Duration = Duration::from_millis(20);
 
 /// How soon a node is asked again that had news, and one that had none or did not wait for any.
-const ASK_SOON: Duration = Duration::from_millis(5);
+const ASK_SOON: Duration = Duration::from_millis(1);
 const ASK_AGAIN: Duration = Duration::from_millis(25);
 
 /// The nodes of the local network in one download.
@@ -107,8 +107,8 @@ impl Download {
         }
     }
 
-    /// Asks those nodes that should be asked by now: of a small object first the best placed, and the others where that does
-    /// not lead to somebody who gets it.
+    /// Asks those nodes that should be asked by now: of a small object first the best placed, and the others where none of those
+    /// wants it. One that follows somebody will have it a moment after that one, and nobody need ask who that is.
     pub(in crate::swarm) fn ask_nodes(&mut self, now: Instant) {
         if self.company.nodes.is_empty() {
             return;
@@ -129,8 +129,7 @@ impl Download {
             _ if all => usize::MAX,
             (false, _) => FIRST,
             _ if nodes.any(|(source, node)| open(node) && is_alive(source)) => return,
-            (true, Decision::Follow(source, _)) if !self.follows_others(source) => return,
-            (true, Decision::Unconcerned) => return,
+            (true, Decision::Follow(..) | Decision::Unconcerned) => return,
             (true, _) => usize::MAX,
         };
         let unasked = self.company.nodes.iter().filter(|(_, node)| node.asked.is_none());
@@ -148,12 +147,6 @@ impl Download {
             }
             self.orders.push_back(Order::AskList(source));
         }
-    }
-
-    /// Whether this node gets nothing from the mirror itself, and says so.
-    fn follows_others(&self, source: SourceId) -> bool {
-        let wants = self.company.nodes.get(&source).and_then(|node| node.wants);
-        wants.is_some_and(|wants| wants.intent == Intent::Follows)
     }
 
     /// Whether nobody has asked it anything yet.
@@ -195,7 +188,8 @@ impl Download {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::swarm::owner::scene::{MS, SMALL, asked, download, has_not, ranked, walks};
+    use crate::swarm::PeerFault;
+    use crate::swarm::owner::scene::{MS, SMALL, asked, download, has_not, ranked, says, walks};
 
     #[test]
     fn who_is_alone_walks_as_soon_as_all_have_answered() {
@@ -207,5 +201,21 @@ mod tests {
         assert_eq!((asked(&mut download), walks(&download)), (1, false), "and then the others");
         has_not(&mut download, others[2], now + 2 * MS);
         assert!(walks(&download));
+    }
+
+    #[test]
+    fn who_is_to_get_a_small_object_from_a_follower_asks_nobody_else_unless_that_one_is_gone() {
+        let (nodes, now) = (ranked(8), Instant::now());
+        let (mut download, others) = download(SMALL, nodes[7], &nodes[..7], now);
+        assert_eq!(asked(&mut download), FIRST);
+        says(&mut download, others[0], Intent::Follows, 0, now + MS);
+        has_not(&mut download, others[1], now + MS);
+        download.handle_timeout(now + 2 * FIRST_ASKED);
+        assert_eq!((asked(&mut download), download.intent()), (0, Some(Intent::Follows)));
+        download.handle_list_failure(others[0], PeerFault::Short);
+        download.handle_timeout(now + 3 * FIRST_ASKED);
+        assert_eq!((asked(&mut download), walks(&download)), (5, false), "one of them gets it");
+        says(&mut download, others[4], Intent::Walks(0), 0, now + 3 * FIRST_ASKED + MS);
+        assert_eq!(download.intent(), Some(Intent::Follows));
     }
 }

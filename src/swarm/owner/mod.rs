@@ -9,6 +9,8 @@ mod company;
 mod decision;
 #[cfg(test)]
 mod scene;
+#[cfg(test)]
+mod simulated;
 mod walk;
 
 use std::fmt;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod canvas;
+mod entrance;
 mod fetch;
 mod findings;
 mod flight;
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use self::admission::Borders;
 use self::canvas::Canvas;
+use self::entrance::Entrance;
 use self::fetch::{Queue, Timing};
 use self::findings::LookUps;
 use self::flight::{Flight, Shared};
@@ -187,6 +189,7 @@ struct Context {
     borders: Borders,
     share_private: bool,
     look_ups: Arc<LookUps>,
+    entrance: Entrance,
     /// How many flights there are.
     under_way: watch::Sender<usize>,
     /// Counts the objects of several pieces of which something can be given away.
@@ -236,6 +239,7 @@ impl Downloads {
             },
             share_private: config.share_private,
             look_ups: Arc::new(LookUps::new()),
+            entrance: Entrance::default(),
             under_way: watch::Sender::default(),
             growing: watch::Sender::default(),
             convictions: watch::Sender::default(),
@@ -355,8 +359,11 @@ impl Downloads {
         let mut ahead = self.context.ahead.subscribe();
         // Too late: it begins anew.
         let _ = tokio::time::timeout(HAND_OVER, ahead.wait_for(|ahead| *ahead != Some(id))).await;
-        // Making room may wait for the disk.
-        let canvas = tokio::task::block_in_place(|| flight::canvas(&self.context, id, geometry));
+        let canvas = match self.context.store.assemble_small(id, geometry) {
+            Some(assembly) => Ok(Canvas::new(assembly, self.context.metrics.clone())),
+            // Making room may wait for the disk.
+            None => tokio::task::block_in_place(|| flight::canvas(&self.context, id, geometry)),
+        };
         match canvas {
             Ok(canvas) => {
                 let flight = Flight::new(self.context.clone(), shared.clone(), canvas);

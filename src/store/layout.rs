@@ -74,16 +74,9 @@ impl Layout {
         fits.then(|| self.partials().join(name))
     }
 
-    /// Makes the directory that holds object `id`, surviving a power cut once this returns.
-    pub(super) fn create_shard(&self, id: &Sha256) -> io::Result<PathBuf> {
-        let shard = self.shard(id.as_bytes()[0]);
-        match fs::create_dir(&shard) {
-            Ok(()) => sync_directory(&self.objects())?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&shard)?,
-            Err(error) => return Err(error),
-        }
-        Ok(shard)
+    /// Makes the directory that holds object `id`.
+    pub(super) fn create_shard(&self, id: &Sha256) -> io::Result<()> {
+        fs::create_dir_all(self.shard(id.as_bytes()[0]))
     }
 }
 

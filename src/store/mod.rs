@@ -5,6 +5,7 @@
 //!   (`mapping`), and what is kept open is bounded (`hot`).
 //! - `catalog`, `migrations`: SQLite.
 //! - `quota`: room for what comes, by evicting what was not used longest.
+//! - `publish`: how what is whole enters the store, many objects at a time.
 //! - `announced`: what is offered to others, and when they were last told.
 //! - `leftover`: downloads that were broken off, and where they go on.
 //! - `import`, `verify`, `recover`: local files in, bytes looked at again, leftovers of a killed process out.
@@ -24,6 +25,7 @@ mod leftover;
 mod mapping;
 mod migrations;
 mod object;
+mod publish;
 mod quota;
 mod recover;
 mod verify;
@@ -56,6 +58,7 @@ pub use error::StoreError;
 pub use import::Imported;
 pub use leftover::Check;
 pub use object::{Object, ObjectReader};
+pub use publish::Finished;
 pub use quota::{Cleared, Stats};
 pub use recover::Recovery;
 pub use verify::{Verdict, Verification};
@@ -93,6 +96,8 @@ struct Shared {
     room: Mutex<()>,
     /// The bytes left for assemblies in memory.
     memory: Arc<AtomicU64>,
+    /// And for those of them that get a file when they are whole.
+    small: Arc<AtomicU64>,
     /// Counts what came and what left.
     changes: watch::Sender<u64>,
     /// Where damage is counted; unset where nobody looks.
@@ -138,6 +143,7 @@ impl Store {
             uses: Mutex::default(),
             room: Mutex::new(()),
             memory: Arc::new(AtomicU64::new(assembly::MEMORY_LIMIT)),
+            small: Arc::new(AtomicU64::new(assembly::SMALL_MEMORY)),
             changes: watch::Sender::new(0),
             metrics: OnceLock::new(),
         };
@@ -210,7 +216,22 @@ impl Store {
     /// # Errors
     /// [`StoreError::Full`] for an object beyond 16 MiB, or where such objects have 64 MiB already.
     pub fn assemble_in_memory(&self, id: Sha256, geometry: Geometry) -> Result<Assembly, StoreError> {
-        Assembly::in_memory(&self.shared, &self.shared.memory, id, geometry)
+        Assembly::in_memory(&self.shared, id, geometry)
+    }
+
+    /// Starts to put a small object together, in memory until it is published: whoever waits for its bytes does not wait for
+    /// the disk, and room is made for it when it is whole. `None` for an object that is not small, or where those that
+    /// are not published yet take all the memory that there is for them: [`Store::assemble`] takes it. Never waits.
+    pub fn assemble_small(&self, id: Sha256, geometry: Geometry) -> Option<Assembly> {
+        // An object of several pieces may have been begun before.
+        let small = geometry.pieces() == 1 && !self.shared.scratch;
+        small.then(|| Assembly::small(&self.shared, id, geometry).ok())?
+    }
+
+    /// Makes objects part of the store that are whole, as [`Assembly::publish`] does, and waits for the disk once for all of
+    /// them. What became of each, in their order: one that cannot be kept does not keep out the others.
+    pub fn publish_all(&self, finished: Vec<Finished<'_>>) -> Vec<Result<(), StoreError>> {
+        publish::publish(&self.shared, finished)
     }
 
     /// Removes object `id`, also a pinned one; whether there was one.

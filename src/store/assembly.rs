@@ -17,7 +17,7 @@ use super::Shared;
 use super::catalog::{self, Durability, NewRow, Origin, Scope};
 use super::disk::{self, READ_BLOCK, Stamp};
 use super::error::StoreError;
-use super::layout::{Layout, sync_directory};
+use super::layout::{Layout, share, sync_directory};
 use super::mapping::{self, Rent};
 use super::object::{Object, Parts};
 use crate::digest::Sha256;
@@ -245,6 +245,7 @@ impl Assembly {
             last_modified: last_modified.as_deref(),
             origin,
             scope,
+            in_place: false,
         };
         self.store.enter(&row, &partial.path)?;
         *phase = Phase::Published;
@@ -279,7 +280,8 @@ impl Assembly {
             states,
             last_modified,
             file: Arc::clone(&self.file),
-            whole: self.whole.clone(),
+            whole: Some(self.whole.clone()),
+            place: None,
             store: Arc::downgrade(&self.store),
         };
         let pieces = 0..self.geometry.pieces();
@@ -318,7 +320,7 @@ impl fmt::Debug for Assembly {
 
 impl Partial {
     /// A new file that is ours: created, then locked, then seen to be there still.
-    fn create(layout: &Layout, id: &Sha256) -> Result<(Self, File), StoreError> {
+    pub(super) fn create(layout: &Layout, id: &Sha256) -> Result<(Self, File), StoreError> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -329,7 +331,10 @@ impl Partial {
                 .create_new(true)
                 .mode(0o600)
                 .open(&partial.path)
-                .and_then(|file| Ok((disk::try_lock(&file) && Stamp::of(&file)?.links > 0, file)));
+                .and_then(|file| {
+                    share(&file, &layout.partials())?;
+                    Ok((disk::try_lock(&file) && Stamp::of(&file)?.links > 0, file))
+                });
             match made {
                 Ok((true, file)) => return Ok((partial, file)),
                 // Another process took it for a leftover before it was locked, or somebody removed the directories.

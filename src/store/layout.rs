@@ -13,7 +13,10 @@
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
 
 use crate::digest::Sha256;
 
@@ -78,13 +81,26 @@ impl Layout {
     pub(super) fn create_shard(&self, id: &Sha256) -> io::Result<PathBuf> {
         let shard = self.shard(id.as_bytes()[0]);
         match fs::create_dir(&shard) {
-            Ok(()) => sync_directory(&self.objects())?,
+            Ok(()) => {
+                share(&File::open(&shard)?, &self.objects())?;
+                sync_directory(&self.objects())?;
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&shard)?,
             Err(error) => return Err(error),
         }
         Ok(shard)
     }
+}
+
+/// Gives what was just made in `folder` to the owner of `folder`, where we are root: the daemon, which runs as a user of its
+/// own, must be able to use and remove what root's commands have put into its cache.
+pub(super) fn share(made: &File, folder: &Path) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = fs::metadata(folder)?;
+    fchown(made, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// The object that a file of `shard` is, `None` for a name that the store never gives.

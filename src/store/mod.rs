@@ -7,7 +7,9 @@
 //! - `quota`: room for what comes, by evicting what was not used longest.
 //! - `announced`: what is offered to others, and when they were last told.
 //! - `leftover`: downloads that were broken off, and where they go on.
-//! - `import`, `verify`, `recover`: local files in, bytes looked at again, leftovers of a killed process out.
+//! - `import`, `files`: local files in, and what they were when they were hashed.
+//! - `in_place`: objects that lie in files of others, and what became of those.
+//! - `verify`, `recover`: bytes looked at again, leftovers of a killed process out.
 //!
 //! Everything is synchronous. Looking an object up takes microseconds and never waits for a writer; whatever waits for
 //! the disk says so. Several processes may use one cache at a time.
@@ -17,8 +19,10 @@ mod assembly;
 mod catalog;
 mod disk;
 mod error;
+mod files;
 mod hot;
 mod import;
+mod in_place;
 mod layout;
 mod leftover;
 mod mapping;
@@ -52,7 +56,8 @@ pub use announced::Offer;
 pub use assembly::Assembly;
 pub use catalog::{Entry, Origin, Scope};
 pub use error::StoreError;
-pub use import::Imported;
+pub use import::{How, Import, ImportSum, Imported, Told, Way};
+pub use in_place::{Hashed, InPlace};
 pub use leftover::Check;
 pub use object::{Object, ObjectReader};
 pub use quota::{Cleared, Stats};
@@ -204,7 +209,7 @@ impl Store {
         Assembly::in_memory(&self.shared, &self.shared.memory, id, geometry)
     }
 
-    /// Removes object `id`, also a pinned one; whether there was one.
+    /// Removes object `id`, also a pinned one; whether there was one. Of one that is in place the file stays.
     ///
     /// # Errors
     /// What the system or SQLite refused.
@@ -276,6 +281,9 @@ impl Shared {
         let Some(record) = self.catalog.read(|catalog| catalog::record(catalog, id))? else {
             return Ok(None);
         };
+        if record.in_place {
+            return self.open_in_place(id, &record);
+        }
         let path = self.layout.object(id);
         match Object::open(*id, record, &path, Arc::downgrade(self)) {
             Ok(object) => Ok(Some(object)),
@@ -297,6 +305,7 @@ impl Shared {
         let path = self.layout.object(id);
         let forgotten = self.catalog.write(Durability::Relaxed, |catalog| {
             Ok(path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+                && catalog::is_in_place(catalog, id)? == Some(false)
                 && catalog::delete(catalog, id)?)
         })?;
         if forgotten {
@@ -315,7 +324,7 @@ impl Shared {
             if stamp.is_of(&path) {
                 self.unlink(&id)?;
             }
-            if !path.exists() {
+            if !path.exists() && catalog::is_in_place(catalog, &id)? == Some(false) {
                 catalog::delete(catalog, &id)?;
             }
             Ok(())

@@ -3,6 +3,7 @@
 use super::Context;
 use super::objects::{document, explain, files, line};
 use super::output::{Failure, Output, Tone, complain};
+use super::progress::Progress;
 use crate::digest::Sha256;
 use crate::status::rounded_bytes;
 use crate::store::{Object, Stats, Store, Verdict};
@@ -108,12 +109,16 @@ fn stats(stats: &Stats, json: bool, output: &mut Output) -> Result<(), Failure> 
 
 fn verify(store: &Store, json: bool, output: &mut Output) -> Result<(), Failure> {
     let mut damaged = Vec::new();
+    let progress = if json { Progress::none() } else { Progress::of_bytes(Some(store.stats()?.bytes)) };
     let found = store.verify_all(|entry, verdict| {
+        progress.advance(entry.length);
         if verdict == Verdict::Damaged {
-            complain(Tone::Warning, format_args!("{} was damaged and is removed", entry.id));
+            let text = format_args!("{} was damaged and is removed", entry.id);
+            progress.aside(|| complain(Tone::Warning, text));
             damaged.push(entry.id.to_string());
         }
     })?;
+    drop(progress);
     if json {
         let whole = (found.whole, found.whole_bytes);
         output.json(&json!({ "whole_files": whole.0, "whole_bytes": whole.1, "damaged": damaged }))?;

@@ -1,7 +1,7 @@
 //! `aptpeer get`: one file, by its hash or its URL, from peers and the mirror into a file.
 
 use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::output::Failure;
+use super::progress::Progress;
 use crate::clock;
 use crate::config::Settings;
 use crate::daemon;
@@ -284,7 +285,9 @@ async fn next_of(found: &mut Option<mpsc::Receiver<Vec<SocketAddr>>>) -> Option<
 
 /// Waits for the whole, or writes it to standard output as it comes.
 async fn fetch(download: &Download, place: &Place, context: &mut Context) -> Result<(), Setback> {
-    let show = io::stderr().is_terminal();
+    // A file that is written to the terminal and a bar on it would spoil each other.
+    let shared = matches!(place, Place::Output) && io::stdout().is_terminal();
+    let progress = if shared { Progress::none() } else { Progress::of_bytes(Some(download.length())) };
     let failed = |error: DownloadError| {
         let mirror = download.mirror_error().map(|error| format!("; {error}")).unwrap_or_default();
         Setback::Fruitless(Failure::Work(format!("{}: {error}{mirror}", download.id())))
@@ -296,8 +299,7 @@ async fn fetch(download: &Download, place: &Place, context: &mut Context) -> Res
                     ended.map_err(failed)?;
                     break;
                 }
-                Err(_) if show => show_progress(download),
-                Err(_) => {}
+                Err(_) => show(&progress, download),
             }
         },
         Place::Output => {
@@ -311,24 +313,22 @@ async fn fetch(download: &Download, place: &Place, context: &mut Context) -> Res
                 });
                 let Some(bytes) = next? else { break };
                 context.output.bytes(&bytes)?;
+                show(&progress, download);
                 written = true;
             }
         }
     }
-    if show {
-        show_progress(download);
-        let _ = writeln!(io::stderr());
-    }
+    show(&progress, download);
+    progress.finish();
     Ok(())
 }
 
-fn show_progress(download: &Download) {
+/// How much came, and from whom. A piece that was fetched twice counts twice, so the sum may be more than the file.
+fn show(progress: &Progress, download: &Download) {
     let tally = download.tally();
-    let (have, length) = (tally.peers + tally.mirror, download.length().max(1));
-    let percent = have.min(length) * 100 / length;
-    let from =
-        format!("{} from peers, {} from the mirror", rounded_bytes(tally.peers), rounded_bytes(tally.mirror));
-    let _ = write!(io::stderr(), "\r{percent:3} % of {}: {from}   ", rounded_bytes(download.length()));
+    progress.reach((tally.peers + tally.mirror).min(download.length()));
+    let (peers, mirror) = (rounded_bytes(tally.peers), rounded_bytes(tally.mirror));
+    progress.tell(format!("{peers} from peers, {mirror} from the mirror"));
 }
 
 async fn want_by_url(target: &Target, settings: &Settings) -> Result<Want, Failure> {

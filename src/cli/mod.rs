@@ -17,6 +17,7 @@ mod man;
 mod objects;
 mod output;
 mod peers;
+mod progress;
 mod publish;
 mod publisher;
 mod seed;

@@ -132,3 +132,8 @@ pub(super) fn warn_of(warnings: &[Warning]) {
 pub(super) fn is_coloured() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
+
+/// Whether the terminal, by its own word, can do no more than print (terminfo's `dumb`).
+pub(super) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}

@@ -20,6 +20,7 @@ mod peers;
 mod progress;
 mod publish;
 mod publisher;
+mod readable;
 mod seed;
 mod status;
 mod swarm;

@@ -360,7 +360,8 @@ pub(super) fn set_announced(
 pub(super) fn ids_in_shard(catalog: &Connection, first: u8) -> rusqlite::Result<Vec<Sha256>> {
     let (mut low, mut high) = ([0; 32], [0xff; 32]);
     (low[0], high[0]) = (first, first);
-    let mut statement = catalog.prepare_cached("SELECT id FROM objects WHERE id BETWEEN ?1 AND ?2 AND in_place = 0")?;
+    let mut statement =
+        catalog.prepare_cached("SELECT id FROM objects WHERE id BETWEEN ?1 AND ?2 AND in_place = 0")?;
     let ids = statement.query_map([low, high], id_of)?;
     ids.collect()
 }
@@ -561,7 +562,14 @@ mod tests {
         let b = add(&catalog, b"b", 20);
         add(&catalog, b"b", 21);
         catalog.write(Durability::Full, |c| Ok(set_pinned(c, &b, true)?)).unwrap();
-        let sums = Totals { objects: 2, bytes: 31, pinned_objects: 1, pinned_bytes: 21, in_place_objects: 0, in_place_bytes: 0 };
+        let sums = Totals {
+            objects: 2,
+            bytes: 31,
+            pinned_objects: 1,
+            pinned_bytes: 21,
+            in_place_objects: 0,
+            in_place_bytes: 0,
+        };
         assert_eq!(catalog.read(totals).unwrap(), sums);
         catalog.write(Durability::Full, |c| Ok(delete(c, &a)?)).unwrap();
         catalog.write(Durability::Full, |c| Ok(delete(c, &a)?)).unwrap();

@@ -98,13 +98,8 @@ pub(super) fn forget(catalog: &Connection, file: &Lying) -> rusqlite::Result<boo
     let sql = "DELETE FROM files
                WHERE path = ?1 AND length = ?2 AND modified = ?3 AND modified_ns = ?4 AND inode = ?5";
     let mark = &file.mark;
-    let values = params![
-        bytes_of(&file.path),
-        signed(mark.length),
-        mark.modified.0,
-        mark.modified.1,
-        mark.inode
-    ];
+    let values =
+        params![bytes_of(&file.path), signed(mark.length), mark.modified.0, mark.modified.1, mark.inode];
     Ok(catalog.prepare_cached(sql)?.execute(values)? > 0)
 }
 
@@ -118,11 +113,7 @@ fn lying(row: &Row<'_>) -> rusqlite::Result<Lying> {
 
 /// From the first four columns.
 fn mark_of(row: &Row<'_>) -> rusqlite::Result<Mark> {
-    Ok(Mark {
-        length: unsigned(row.get(0)?),
-        modified: (row.get(1)?, row.get(2)?),
-        inode: row.get(3)?,
-    })
+    Ok(Mark { length: unsigned(row.get(0)?), modified: (row.get(1)?, row.get(2)?), inode: row.get(3)? })
 }
 
 fn bytes_of(path: &Path) -> &[u8] {

@@ -108,7 +108,11 @@ impl Object {
         };
         let Record { states, last_modified, .. } = record;
         let unverified = vec![false; geometry.pieces() as usize];
-        Ok(Self::new(Parts { id, geometry, states, last_modified, file, whole, place, store }, stamp, unverified))
+        Ok(Self::new(
+            Parts { id, geometry, states, last_modified, file, whole, place, store },
+            stamp,
+            unverified,
+        ))
     }
 
     /// An object whose pieces are `verified` or will be at their first use.
@@ -305,7 +309,8 @@ impl Object {
     }
 
     fn unreadable(&self, source: io::Error) -> StoreError {
-        let own = || self.store.upgrade().map_or_else(Default::default, |store| store.layout.object(&self.id));
+        let own =
+            || self.store.upgrade().map_or_else(Default::default, |store| store.layout.object(&self.id));
         let path = self.place.as_ref().map_or_else(own, |place| place.path.clone());
         StoreError::Io { doing: "reading", path, source }
     }

@@ -70,14 +70,16 @@ impl Shared {
         if let Some(new) = &taken.new {
             let to = self.layout.object(&id);
             self.layout.create_shard(&id).map_err(StoreError::io("making", &to))?;
-            fs::rename(&new.partial.path, &to)
-                .map_err(StoreError::adding(length, "moving into place", &to))?;
+            fs::rename(&new.partial.path, &to).map_err(StoreError::adding(
+                length,
+                "moving into place",
+                &to,
+            ))?;
             moved.push(id);
         }
         if let Some(states) = taken.states.as_deref().filter(|_| stays || taken.new.is_some()) {
             let (origin, scope) = (import.origin, import.scope());
-            let row =
-                NewRow { id: &id, length, states, last_modified: None, origin, scope, in_place: stays };
+            let row = NewRow { id: &id, length, states, last_modified: None, origin, scope, in_place: stays };
             catalog::insert(catalog, &row, unix_seconds())?;
             catalog::forget_leftover(catalog, &id)?;
         } else if stays {
@@ -90,7 +92,8 @@ impl Shared {
         }
         if stays || taken.how != How::Unchanged {
             // A file that its object lies in stays one of its places, whatever is done besides.
-            let lies = files::known(catalog, &taken.path)?.is_some_and(|known| known.id == id && known.in_place);
+            let lies =
+                files::known(catalog, &taken.path)?.is_some_and(|known| known.id == id && known.in_place);
             let in_place = stays || (lies && taken.new.is_none());
             files::keep(catalog, &taken.path, &taken.mark, &id, in_place)?;
         }

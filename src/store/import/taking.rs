@@ -64,13 +64,16 @@ impl<'a> Hand<'a> {
     pub(super) fn take(&mut self, path: &Path, hashed: &AtomicU64) -> Result<Taken, StoreError> {
         let full = path.canonicalize().map_err(StoreError::io("opening", path))?;
         if self.own.as_ref().is_some_and(|own| full.starts_with(own)) {
-            return Err(StoreError::io("importing", path)(io::Error::other("it belongs to the cache itself")));
+            return Err(StoreError::io("importing", path)(io::Error::other(
+                "it belongs to the cache itself",
+            )));
         }
         let file = disk::open_regular(&full, true).map_err(StoreError::io("opening", path))?;
         let metadata = file.metadata().map_err(StoreError::io("looking at", path))?;
         let mark = Mark::of(&metadata);
         if let Some(known) = self.store.known_file(&full, &mark)? {
-            let taken = Taken { path: full, mark, id: known.id, states: None, how: How::Unchanged, new: None };
+            let taken =
+                Taken { path: full, mark, id: known.id, states: None, how: How::Unchanged, new: None };
             return Ok(taken);
         }
 
@@ -118,7 +121,11 @@ impl<'a> Hand<'a> {
         }
         let (partial, copy) = Partial::create(&self.store.layout, &id)?;
         let length = geometry.length();
-        disk::preallocate(&copy, length).map_err(StoreError::adding(length, "preallocating", &partial.path))?;
+        disk::preallocate(&copy, length).map_err(StoreError::adding(
+            length,
+            "preallocating",
+            &partial.path,
+        ))?;
         drop(room);
         let copied = Moving { partial, file: copy };
         copied.fill(file, length, path)?;

@@ -138,10 +138,7 @@ impl Hashed {
 impl InPlace {
     /// Counts the file; whether it is gone.
     fn look_at(&mut self, file: &Lying) -> bool {
-        let gone = match fs::symlink_metadata(&file.path) {
-            Ok(metadata) => !metadata.is_file() || Mark::of(&metadata) != file.mark,
-            Err(error) => is_absent(&error),
-        };
+        let gone = is_gone(file);
         if gone {
             self.gone += 1;
         } else if access(&file.path, Access::READ_OK).is_ok() {
@@ -155,9 +152,12 @@ impl InPlace {
     }
 }
 
-/// Whether a path leads nowhere.
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+/// Whether the file is not what it was. Of one that cannot be looked at that is not known.
+fn is_gone(file: &Lying) -> bool {
+    match fs::symlink_metadata(&file.path) {
+        Ok(metadata) => !metadata.is_file() || Mark::of(&metadata) != file.mark,
+        Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    }
 }
 
 impl Shared {
@@ -181,17 +181,28 @@ impl Shared {
     ) -> Result<Option<Object>, StoreError> {
         let mut refused = None;
         for place in self.catalog.read(|catalog| files::places_of(catalog, id))? {
+            if is_gone(&place) {
+                self.forget_place(id, &place, "it was changed or removed")?;
+                continue;
+            }
             let opened = Object::open_in_place(*id, record.clone(), place.clone(), Arc::downgrade(self));
             match opened {
                 Ok(object) => return Ok(Some(object)),
-                Err(OpenError::Io(error)) if !is_absent(&error) => {
+                Err(OpenError::Io(error)) => {
                     refused = Some(StoreError::io("opening", &place.path)(error));
                 }
-                Err(OpenError::Io(_)) => self.forget_place(id, &place, "it is gone")?,
                 Err(OpenError::Damaged { what, .. }) => self.forget_place(id, &place, &what)?,
             }
         }
         refused.map_or(Ok(None), Err)
+    }
+
+    /// Whether an object that is kept open may still be served out of that file: it may have been forgotten by another
+    /// process, or moved away.
+    pub(super) fn still_lies(&self, id: &Sha256, place: &Lying) -> bool {
+        let known = self.catalog.read(|catalog| files::known(catalog, &place.path));
+        let is_known = known.is_ok_and(|known| known.is_some_and(|known| known.id == *id && known.in_place));
+        is_known && !is_gone(place)
     }
 
     /// Forgets a file whose bytes are no longer what they were. Returns the error to be reported.

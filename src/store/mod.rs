@@ -264,7 +264,7 @@ impl Shared {
     fn open_object(self: &Arc<Self>, id: &Sha256) -> Result<Option<Arc<Object>>, StoreError> {
         let kept = lock(&self.hot).get(id);
         if let Some(object) = kept {
-            if object.is_current() {
+            if object.is_current() && object.place().is_none_or(|place| self.still_lies(id, place)) {
                 return Ok(Some(object));
             }
             let _closed = lock(&self.hot).remove(id);

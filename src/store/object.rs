@@ -235,6 +235,11 @@ impl Object {
         })
     }
 
+    /// The file of somebody else's that it lies in.
+    pub(super) fn place(&self) -> Option<&Lying> {
+        self.place.as_ref()
+    }
+
     /// Whether the file is still the one that the store shows under this name, as far as its metadata tell.
     pub(super) fn is_current(&self) -> bool {
         Stamp::of(&self.file).is_ok_and(|stamp| stamp.links > 0 && stamp.length == self.length())

@@ -1,9 +1,10 @@
 //! What was taken, written to the catalog: one transaction for many files.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 
 use rusqlite::Connection;
+use rustix::fs::syncfs;
 
 use super::super::catalog::{self, Durability, NewRow};
 use super::super::error::StoreError;
@@ -14,6 +15,9 @@ use super::taking::Taken;
 use super::{How, Import, Imported, Way};
 use crate::clock::unix_seconds;
 use crate::digest::Sha256;
+
+/// How many files, or names, are given to the disk one by one. More of them wait less for the whole file system (sync(2)).
+const FEW: usize = 8;
 
 impl Shared {
     /// Moves files into their places and writes their rows, as [`Shared::enter`] does for one; the result of each.
@@ -26,6 +30,7 @@ impl Shared {
         import: Import,
     ) -> Result<Vec<Result<Imported, StoreError>>, StoreError> {
         let mut moved = Vec::new();
+        self.settle(&taken)?;
         let entered = self.catalog.write(Durability::Full, |catalog| {
             let mut results = Vec::with_capacity(taken.len());
             for one in &taken {
@@ -34,11 +39,7 @@ impl Shared {
                     entered => results.push(entered),
                 }
             }
-            let shards: BTreeSet<u8> = moved.iter().map(|id| id.as_bytes()[0]).collect();
-            for shard in shards {
-                let shard = self.layout.shard(shard);
-                sync_directory(&shard).map_err(StoreError::io("writing to disk", &shard))?;
-            }
+            self.settle_names(&moved)?;
             Ok(results)
         });
         if entered.is_err() {
@@ -55,6 +56,33 @@ impl Shared {
             self.trim();
         }
         Ok(results)
+    }
+
+    /// The bytes first: no power cut may leave a row whose bytes are missing. A linked file may be as new as a copy.
+    fn settle(&self, taken: &[Taken]) -> Result<(), StoreError> {
+        let new = || taken.iter().filter_map(|one| Some((&one.path, one.new.as_ref()?)));
+        if new().count() > FEW {
+            return self.sync_everything();
+        }
+        new().try_for_each(|(path, new)| new.file.sync_all().map_err(StoreError::io("writing to disk", path)))
+    }
+
+    /// Then the names.
+    fn settle_names(&self, moved: &[Sha256]) -> Result<(), StoreError> {
+        let shards: BTreeSet<u8> = moved.iter().map(|id| id.as_bytes()[0]).collect();
+        if shards.len() > FEW {
+            return self.sync_everything();
+        }
+        shards
+            .into_iter()
+            .map(|shard| self.layout.shard(shard))
+            .try_for_each(|shard| sync_directory(&shard).map_err(StoreError::io("writing to disk", &shard)))
+    }
+
+    fn sync_everything(&self) -> Result<(), StoreError> {
+        let root = self.layout.root();
+        let synced = File::open(root).and_then(|root| Ok(syncfs(root)?));
+        synced.map_err(StoreError::io("writing to the disk of", root))
     }
 
     fn enter_one(

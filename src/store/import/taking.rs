@@ -42,7 +42,7 @@ pub(super) struct Taken {
 /// A file below `partial/`, locked, so that nobody takes it for a leftover.
 pub(super) struct Moving {
     pub(super) partial: Partial,
-    file: File,
+    pub(super) file: File,
 }
 
 /// A thread that takes files.
@@ -111,7 +111,7 @@ impl<'a> Hand<'a> {
         self.store.make_room(geometry.length())?;
         if let Some(clone) = self.clone_of(file, metadata, id)? {
             drop(room);
-            settle(&clone, path)?;
+            open_to_all(&clone, path)?;
             return Ok((How::Cloned, Some(clone)));
         }
         if self.may_link(metadata)
@@ -130,7 +130,7 @@ impl<'a> Hand<'a> {
         let copied = Moving { partial, file: copy };
         copied.fill(file, length, path)?;
         disk::unchanged(file, &Mark::of(metadata)).map_err(StoreError::io("reading", path))?;
-        settle(&copied, path)?;
+        open_to_all(&copied, path)?;
         Ok((How::Copied, Some(copied)))
     }
 
@@ -182,8 +182,6 @@ impl<'a> Hand<'a> {
         let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
         linkat(CWD, opened, CWD, &to, AtFlags::SYMLINK_FOLLOW).ok()?;
         let partial = Partial { path: to, stays: AtomicBool::new(false) };
-        // Its owner may have written it just now: no power cut may leave a name whose bytes are missing.
-        locked.sync_data().ok()?;
         Some(Moving { partial, file: locked })
     }
 }
@@ -201,8 +199,8 @@ impl Moving {
     }
 }
 
-/// Gives a file of our own the mode of an object, and its bytes to the disk.
-fn settle(new: &Moving, path: &Path) -> Result<(), StoreError> {
+/// Gives a file of our own the mode of an object.
+fn open_to_all(new: &Moving, path: &Path) -> Result<(), StoreError> {
     let set = new.file.set_permissions(Permissions::from_mode(0o644));
-    set.and_then(|()| new.file.sync_all()).map_err(StoreError::io("writing the copy of", path))
+    set.map_err(StoreError::io("setting the mode of the copy of", path))
 }

@@ -31,10 +31,18 @@ impl Layout {
         Self { root: cache.join("v1") }
     }
 
-    /// Makes the directories that are missing.
+    /// Makes the directories and the catalog's file where they are missing.
     pub(super) fn create(&self) -> io::Result<()> {
-        fs::create_dir_all(self.objects())?;
-        fs::create_dir_all(self.partials())
+        if let Some(cache) = self.root.parent() {
+            fs::create_dir_all(cache)?;
+        }
+        for folder in [self.root.clone(), self.objects(), self.partials()] {
+            create_directory(&folder)?;
+        }
+        match File::create_new(self.catalog()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => share(&made?, &self.root),
+        }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -80,17 +88,30 @@ impl Layout {
     /// Makes the directory that holds object `id`, surviving a power cut once this returns.
     pub(super) fn create_shard(&self, id: &Sha256) -> io::Result<PathBuf> {
         let shard = self.shard(id.as_bytes()[0]);
-        match fs::create_dir(&shard) {
-            Ok(()) => {
-                share(&File::open(&shard)?, &self.objects())?;
-                sync_directory(&self.objects())?;
+        let made = match create_directory(&shard) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.create()?;
+                create_directory(&shard)?
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&shard)?,
-            Err(error) => return Err(error),
+            made => made?,
+        };
+        if made {
+            sync_directory(&self.objects())?;
         }
         Ok(shard)
     }
+}
+
+/// Makes one directory; whether it was missing.
+fn create_directory(path: &Path) -> io::Result<bool> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        made => made?,
+    }
+    if let Some(folder) = path.parent() {
+        share(&File::open(path)?, folder)?;
+    }
+    Ok(true)
 }
 
 /// Gives what was just made in `folder` to the owner of `folder`, where we are root: the daemon, which runs as a user of its

@@ -1,7 +1,7 @@
 //! The daemon runs as a user of its own: what it could not read is not taken in place.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use rustix::process::geteuid;
 
@@ -43,6 +43,9 @@ fn what_the_daemon_may_not_read_is_told_with_the_remedy() {
         run(&config, &["seed", "import", "--json", "-r"], &[&pool]).counts(["files", "failed"]),
         [4, 0]
     );
-    let shards = fs::read_dir(folder.path().join("cache/v1/objects"));
-    assert!(shards.is_ok());
+    let cache = folder.path().join("cache/v1");
+    let made = fs::read_dir(cache.join("objects")).unwrap().map(|shard| shard.unwrap().path());
+    for path in made.chain(["objects", "partial", "catalog.sqlite"].map(|name| cache.join(name))) {
+        assert_eq!(fs::metadata(&path).unwrap().uid(), DAEMON, "{}", path.display());
+    }
 }

@@ -26,14 +26,14 @@ impl Shared {
     /// What SQLite refused: then none has entered.
     pub(super) fn enter_all(
         &self,
-        taken: Vec<Taken>,
+        taken: &[Taken],
         import: Import,
     ) -> Result<Vec<Result<Imported, StoreError>>, StoreError> {
         let mut moved = Vec::new();
-        self.settle(&taken)?;
+        self.settle(taken)?;
         let entered = self.catalog.write(Durability::Full, |catalog| {
             let mut results = Vec::with_capacity(taken.len());
-            for one in &taken {
+            for one in taken {
                 match self.enter_one(catalog, one, import, &mut moved) {
                     Err(error @ StoreError::Catalog(_)) => return Err(error),
                     entered => results.push(entered),

@@ -142,7 +142,7 @@ impl Store {
         let import = Import { origin, way: Way::Copy };
         let mut hand = Hand::new(&self.shared, import);
         let taken = hand.take(path, &AtomicU64::new(0))?;
-        let entered = self.shared.enter_all(vec![taken], import)?;
+        let entered = self.shared.enter_all(&[taken], import)?;
         entered.into_iter().next().unwrap_or_else(|| Err(StoreError::vanished(path)))
     }
 
@@ -264,7 +264,7 @@ impl<'a, F: FnMut(Told<'_>)> Desk<'a, F> {
             names.push((number, path));
             taken.push(one);
         }
-        let entered = self.store.enter_all(taken, self.import)?;
+        let entered = self.store.enter_all(&taken, self.import)?;
         for ((number, path), result) in names.into_iter().zip(entered) {
             self.note(number, path, result);
         }

@@ -84,6 +84,8 @@ fn stats(stats: &Stats, json: bool, output: &mut Output) -> Result<(), Failure> 
             "bytes": stats.bytes,
             "pinned_files": stats.pinned_objects,
             "pinned_bytes": stats.pinned_bytes,
+            "in_place_files": stats.in_place_objects,
+            "in_place_bytes": stats.in_place_bytes,
             "assembling_bytes": stats.assembling_bytes,
             "free_space": stats.free_space,
             "max_size": stats.max_size,
@@ -102,6 +104,13 @@ fn stats(stats: &Stats, json: bool, output: &mut Output) -> Result<(), Failure> 
         bytes(stats.pinned_bytes),
         files(stats.pinned_objects)
     ))?;
+    if stats.in_place_objects > 0 {
+        output.line(format_args!(
+            "served in place   {} in {}, beside the cache",
+            bytes(stats.in_place_bytes),
+            files(stats.in_place_objects)
+        ))?;
+    }
     output.line(format_args!("being downloaded  {}", bytes(stats.assembling_bytes)))?;
     let (free, least) = (bytes(stats.free_space), bytes(stats.min_free_space));
     output.line(format_args!("free on the disk  {free}, of which {least} stay free"))

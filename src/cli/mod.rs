@@ -22,6 +22,7 @@ mod peers;
 mod progress;
 mod publish;
 mod publisher;
+mod readable;
 mod seed;
 mod status;
 mod swarm;

@@ -12,6 +12,7 @@ mod neighbours;
 mod reach;
 mod record;
 mod secret;
+mod seeding;
 mod site;
 mod systemd;
 mod totals;
@@ -276,6 +277,14 @@ impl Node {
         let (bans, banned) = BansFile::open(&state, clock::unix_seconds());
         downloads.restore_bans(&banned);
         tasks.spawn(bans::keep(downloads.clone(), bans, quiet.clone()));
+        let seeding = seeding::Seeding {
+            store: store.clone(),
+            index: index.clone(),
+            mirror: mirror.clone(),
+            archives: settings.seed.apt_archives.clone(),
+            share_private: settings.privacy.share_private_mirrors,
+        };
+        tasks.spawn(seeding.run(quiet.clone()));
         tasks.spawn(housekeeping(store.clone(), metrics.clone(), quiet.clone()));
         let totals = Totals::open(&state, metrics.clone());
         tasks.spawn(totals::keep(totals.clone(), quiet.clone()));

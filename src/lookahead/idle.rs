@@ -129,6 +129,8 @@ mod tests {
             bytes: 40,
             pinned_objects: 0,
             pinned_bytes: 0,
+            in_place_objects: 0,
+            in_place_bytes: 0,
             assembling_bytes: 10,
             free_space: 100,
             max_size: 100,

@@ -17,7 +17,7 @@ use super::Shared;
 use super::catalog::{Origin, Scope};
 use super::disk::{self, READ_BLOCK, Stamp};
 use super::error::StoreError;
-use super::layout::Layout;
+use super::layout::{Layout, share};
 use super::mapping::{self, Rent};
 use super::publish::{self, Finished};
 use crate::digest::Sha256;
@@ -286,7 +286,10 @@ impl Partial {
                 .create_new(true)
                 .mode(0o600)
                 .open(&partial.path)
-                .and_then(|file| Ok((disk::try_lock(&file) && Stamp::of(&file)?.links > 0, file)));
+                .and_then(|file| {
+                    share(&file, &layout.partials())?;
+                    Ok((disk::try_lock(&file) && Stamp::of(&file)?.links > 0, file))
+                });
             match made {
                 Ok((true, file)) => return Ok((partial, file)),
                 // Another process took it for a leftover before it was locked, or somebody removed the directories.

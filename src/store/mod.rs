@@ -8,7 +8,9 @@
 //! - `publish`: how what is whole enters the store, many objects at a time.
 //! - `announced`: what is offered to others, and when they were last told.
 //! - `leftover`: downloads that were broken off, and where they go on.
-//! - `import`, `verify`, `recover`: local files in, bytes looked at again, leftovers of a killed process out.
+//! - `import`, `files`: local files in, and what they were when they were hashed.
+//! - `in_place`: objects that lie in files of others, and what became of those.
+//! - `verify`, `recover`: bytes looked at again, leftovers of a killed process out.
 //!
 //! Everything is synchronous. Looking an object up takes microseconds and never waits for a writer; whatever waits for
 //! the disk says so. Several processes may use one cache at a time.
@@ -18,8 +20,10 @@ mod assembly;
 mod catalog;
 mod disk;
 mod error;
+mod files;
 mod hot;
 mod import;
+mod in_place;
 mod layout;
 mod leftover;
 mod mapping;
@@ -55,7 +59,8 @@ pub use announced::Offer;
 pub use assembly::Assembly;
 pub use catalog::{Entry, Origin, Scope};
 pub use error::StoreError;
-pub use import::Imported;
+pub use import::{How, Import, ImportSum, Imported, Told, Way};
+pub use in_place::{Hashed, InPlace};
 pub use leftover::Check;
 pub use object::{Object, ObjectReader};
 pub use publish::Finished;
@@ -234,7 +239,7 @@ impl Store {
         publish::publish(&self.shared, finished)
     }
 
-    /// Removes object `id`, also a pinned one; whether there was one.
+    /// Removes object `id`, also a pinned one; whether there was one. Of one that is in place the file stays.
     ///
     /// # Errors
     /// What the system or SQLite refused.
@@ -289,7 +294,7 @@ impl Shared {
     fn open_object(self: &Arc<Self>, id: &Sha256) -> Result<Option<Arc<Object>>, StoreError> {
         let kept = lock(&self.hot).get(id);
         if let Some(object) = kept {
-            if object.is_current() {
+            if object.is_current() && object.place().is_none_or(|place| self.still_lies(id, place)) {
                 return Ok(Some(object));
             }
             let _closed = lock(&self.hot).remove(id);
@@ -306,6 +311,9 @@ impl Shared {
         let Some(record) = self.catalog.read(|catalog| catalog::record(catalog, id))? else {
             return Ok(None);
         };
+        if record.in_place {
+            return self.open_in_place(id, &record);
+        }
         let path = self.layout.object(id);
         match Object::open(*id, record, &path, Arc::downgrade(self)) {
             Ok(object) => Ok(Some(object)),
@@ -327,6 +335,7 @@ impl Shared {
         let path = self.layout.object(id);
         let forgotten = self.catalog.write(Durability::Relaxed, |catalog| {
             Ok(path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+                && catalog::is_in_place(catalog, id)? == Some(false)
                 && catalog::delete(catalog, id)?)
         })?;
         if forgotten {
@@ -351,7 +360,10 @@ impl Shared {
             if stamp.is_of(&path) {
                 self.unlink(&id)?;
             }
-            Ok(!path.exists() && catalog::delete(catalog, &id)?)
+            if path.exists() || catalog::is_in_place(catalog, &id)? != Some(false) {
+                return Ok(false);
+            }
+            Ok(catalog::delete(catalog, &id)?)
         });
         match dropped {
             // Several readers may come upon it at the same time: it is counted once.

@@ -255,6 +255,7 @@ impl<'a> Entrant<'a> {
             last_modified: self.finished.last_modified.as_deref(),
             origin: self.finished.origin,
             scope: self.finished.scope,
+            in_place: false,
         }
     }
 
@@ -279,7 +280,8 @@ impl<'a> Entrant<'a> {
             states: std::mem::take(&mut self.finished.states),
             last_modified: self.finished.last_modified.take(),
             file,
-            whole,
+            whole: Some(whole),
+            place: None,
             store: Arc::downgrade(store),
         };
         let pieces = 0..assembly.geometry().pieces();
@@ -331,8 +333,7 @@ impl Shared {
             if error.kind() != io::ErrorKind::NotFound {
                 return Err(error);
             }
-            self.layout.create_shard(row.id)?;
-            new_shard = true;
+            new_shard = self.layout.create_shard(row.id)?;
             fs::rename(from, &to)
         });
         moved.map_err(StoreError::adding(row.length, "moving into place", &to))?;

@@ -13,9 +13,9 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "get",
         &[
-            "get http://deb.debian.org/debian/pool/main/h/hello/hello_2.10-3_amd64.deb",
+            "get http://mirror.example.org/debian/pool/main/h/hello/hello_2.10-3_amd64.deb",
             "get 4b3cb1c5c0bf4a5ff0b7a4b3d5c0c2f1a4a4a2f4f2d7e6a5d1c3b2a190f8e7d6 -o hello.deb",
-            "get http://deb.debian.org/debian/pool/main/h/hello/hello_2.10-3_amd64.deb --peer 192.168.1.7:9979",
+            "get http://mirror.example.org/debian/pool/main/h/hello/hello_2.10-3_amd64.deb --peer 192.168.1.7:9979",
         ],
     ),
     ("status", &["status", "status --watch", "status --json | jq .bytes_from_p2p"]),

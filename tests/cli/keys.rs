@@ -46,7 +46,11 @@ const SHOWN: &[(&str, &str, &str)] = &[
         "members_find_and_serve_each_other_and_strangers_find_nothing",
     ),
     ("cache.path", "cli/settings.rs", "cache_and_state_are_where_their_keys_say"),
-    ("cache.max_size", "cli/main.rs", "a_full_cache_names_the_key_to_change"),
+    (
+        "cache.max_size",
+        "cli/settings.rs",
+        "a_cache_keeps_to_its_size_and_lets_go_what_was_not_used_for_longest",
+    ),
     ("cache.min_free_space", "cli/settings.rs", "room_that_is_to_stay_free_is_not_taken"),
     ("state.path", "cli/settings.rs", "cache_and_state_are_where_their_keys_say"),
     ("transfer.max_upload_rate", "peers/limits.rs", "uploads_are_as_fast_as_their_limit_and_share_it_evenly"),

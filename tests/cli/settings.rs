@@ -152,6 +152,31 @@ fn mirrors_are_asked_through_the_proxy_that_the_key_names() {
 }
 
 #[test]
+fn a_cache_keeps_to_its_size_and_lets_go_what_was_not_used_for_longest() {
+    let packages: Vec<_> = ["a", "b", "c", "d"].map(|name| Package::new(name, "1", 1_000_000)).into();
+    let repository = Repository::with(&packages);
+    let mirror = Mirror::start(&repository.root());
+    let daemon = Setup::new().with("[cache]\nmax_size = \"2500KB\"\n").start();
+    learn(&daemon, &mirror);
+    for name in ["a", "b", "c", "d"] {
+        let answer = fetch(&daemon, &mirror, &repository.package(name).filename);
+        assert!(answer.body == repository.bytes(name), "{name}");
+        // It is in the store when it is known there: only then it is older than the next one.
+        let hit = || {
+            let answer = fetch(&daemon, &mirror, &repository.package(name).filename);
+            answer.header("cache-status").is_some_and(|status| status.contains("hit")).then_some(())
+        };
+        assert!(wait_for(LIMIT, hit).is_some(), "{name}: {}", daemon.log());
+    }
+    assert!(daemon.stat("cache_bytes") <= 2_500_000, "{}", daemon.stats());
+    mirror.forget_records();
+    fetch(&daemon, &mirror, &repository.package("d").filename);
+    assert_eq!(mirror.requests("*.deb"), 0, "the newest is kept");
+    fetch(&daemon, &mirror, &repository.package("a").filename);
+    assert_eq!(mirror.requests("*.deb"), 1, "the oldest is gone");
+}
+
+#[test]
 fn room_that_is_to_stay_free_is_not_taken() {
     let (place, _) = seeded();
     let file = place.path("files/Packages");

@@ -127,33 +127,10 @@ impl Sandbox {
         for (there, instead) in &self.names {
             here = here.replace(there, instead);
         }
-        for part in here.split(['|', '&', ';']).filter(|part| !part.trim().is_empty()) {
-            let mut words = part.split_whitespace().filter(|word| *word != "sudo");
-            let program = words.next().unwrap_or_default();
-            if !HARMLESS.contains(&program) {
-                return Err(format!(
-                    "{program:?} is not known to be harmless: see HARMLESS and ELSEWHERE in tests/docs"
-                ));
-            }
-            if program == "apt-get" && words.next() != Some("update") {
-                return Err("of apt-get only the update is run in a sandbox".to_owned());
-            }
-            if let Some(outside) = part.split_whitespace().find(|word| !self.is_inside(word)) {
-                return Err(format!(
-                    "{outside} is outside of the sandbox: see the names in tests/docs/sandbox.rs"
-                ));
-            }
+        match refusal(&here) {
+            None => Ok(here),
+            Some(why) => Err(why),
         }
-        Ok(here)
-    }
-
-    /// Whether a word is no path of this machine's own.
-    fn is_inside(&self, word: &str) -> bool {
-        let path = word.trim_start_matches(['>', '<', '"', '\'']);
-        let ours = [std::env::temp_dir(), PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
-        !(path.starts_with('/') || path.starts_with('~'))
-            || path == "/dev/null"
-            || (ours.iter().any(|folder| Path::new(path).starts_with(folder)) && !path.contains(".."))
     }
 
     fn command(&self, line: &str, config: &Path) -> Command {
@@ -230,6 +207,37 @@ impl Sandbox {
             (listens, code) => Err(format!("{here}\n    listened: {listens:?}, ended with {code:?}: {said}")),
         }
     }
+}
+
+/// Why a command must not be run, `None` for one that is harmless.
+pub(crate) fn refusal(command: &str) -> Option<String> {
+    for part in command.split(['|', '&', ';']).filter(|part| !part.trim().is_empty()) {
+        let mut words = part.split_whitespace().filter(|word| *word != "sudo");
+        let program = words.next().unwrap_or_default();
+        if !HARMLESS.contains(&program) {
+            return Some(format!(
+                "{program:?} is not known to be harmless: see HARMLESS and ELSEWHERE in tests/docs"
+            ));
+        }
+        if program == "apt-get" && words.next() != Some("update") {
+            return Some("of apt-get only the update is run in a sandbox".to_owned());
+        }
+        if let Some(outside) = part.split_whitespace().find(|word| !is_inside(word)) {
+            return Some(format!(
+                "{outside} is outside of the sandbox: see the names in tests/docs/sandbox.rs"
+            ));
+        }
+    }
+    None
+}
+
+/// Whether a word is no path of this machine's own.
+fn is_inside(word: &str) -> bool {
+    let path = word.trim_start_matches(['>', '<', '"', '\'']);
+    let ours = [std::env::temp_dir(), PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
+    !(path.starts_with('/') || path.starts_with('~'))
+        || path == "/dev/null"
+        || (ours.iter().any(|folder| Path::new(path).starts_with(folder)) && !path.contains(".."))
 }
 
 /// Every `section.key` that there is, as `config init` writes them.

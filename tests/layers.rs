@@ -209,13 +209,10 @@ fn the_clock_is_read_in_one_place() {
 }
 
 #[test]
-fn unsafe_code_stays_in_one_file() {
-    let users: Vec<_> = rooms()
-        .into_keys()
-        .filter(|path| code(path).contains("allow(unsafe_code"))
-        .map(|p| p.file_name().unwrap().to_owned())
-        .collect();
-    assert!(users.iter().all(|file| file == "mapping.rs"), "unsafe outside store/mapping.rs: {users:?}");
+fn unsafe_code_stays_in_two_files() {
+    let users: Vec<_> = rooms().into_keys().filter(|path| code(path).contains("allow(unsafe_code")).collect();
+    let may = |path: &PathBuf| path.ends_with("store/mapping.rs") || path.ends_with("cli/arenas.rs");
+    assert!(users.iter().all(may), "unsafe outside of store/mapping.rs and cli/arenas.rs: {users:?}");
 }
 
 #[test]

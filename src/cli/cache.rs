@@ -2,7 +2,8 @@
 
 use super::Context;
 use super::objects::{document, explain, files, line};
-use super::output::{Failure, Output, Tone, complain};
+use super::output::{Failure, Output, Tone, complain, remedy};
+use super::progress::Progress;
 use crate::digest::Sha256;
 use crate::status::rounded_bytes;
 use crate::store::{Object, Stats, Store, Verdict};
@@ -83,6 +84,8 @@ fn stats(stats: &Stats, json: bool, output: &mut Output) -> Result<(), Failure> 
             "bytes": stats.bytes,
             "pinned_files": stats.pinned_objects,
             "pinned_bytes": stats.pinned_bytes,
+            "in_place_files": stats.in_place_objects,
+            "in_place_bytes": stats.in_place_bytes,
             "assembling_bytes": stats.assembling_bytes,
             "free_space": stats.free_space,
             "max_size": stats.max_size,
@@ -101,6 +104,13 @@ fn stats(stats: &Stats, json: bool, output: &mut Output) -> Result<(), Failure> 
         bytes(stats.pinned_bytes),
         files(stats.pinned_objects)
     ))?;
+    if stats.in_place_objects > 0 {
+        output.line(format_args!(
+            "served in place   {} in {}, beside the cache",
+            bytes(stats.in_place_bytes),
+            files(stats.in_place_objects)
+        ))?;
+    }
     output.line(format_args!("being downloaded  {}", bytes(stats.assembling_bytes)))?;
     let (free, least) = (bytes(stats.free_space), bytes(stats.min_free_space));
     output.line(format_args!("free on the disk  {free}, of which {least} stay free"))
@@ -108,12 +118,16 @@ fn stats(stats: &Stats, json: bool, output: &mut Output) -> Result<(), Failure> 
 
 fn verify(store: &Store, json: bool, output: &mut Output) -> Result<(), Failure> {
     let mut damaged = Vec::new();
+    let progress = if json { Progress::none() } else { Progress::of_bytes(Some(store.stats()?.bytes)) };
     let found = store.verify_all(|entry, verdict| {
+        progress.advance(entry.length);
         if verdict == Verdict::Damaged {
-            complain(Tone::Warning, format_args!("{} was damaged and is removed", entry.id));
+            let text = format_args!("{} was damaged and is removed", entry.id);
+            progress.aside(|| complain(Tone::Warning, text));
             damaged.push(entry.id.to_string());
         }
     })?;
+    drop(progress);
     if json {
         let whole = (found.whole, found.whole_bytes);
         output.json(&json!({ "whole_files": whole.0, "whole_bytes": whole.1, "damaged": damaged }))?;
@@ -172,7 +186,7 @@ fn export(
         return export_to_stdout(&object, json, output);
     };
     write_file(&object, path).map_err(|error| {
-        Failure::Work(format!("cannot write {id} to {}: {}", path.display(), told(&error)))
+        Failure::Work(format!("cannot write {id} to {}: {}{}", path.display(), told(&error), remedy(&error)))
     })?;
     if json {
         return output.json(&json!({ "sha256": id.to_string(), "size": object.length(), "path": path }));

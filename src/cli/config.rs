@@ -1,10 +1,10 @@
 //! `aptpeer config`
 
 use super::Context;
-use super::output::{Failure, warn_of};
+use super::output::{Failure, remedy, warn_of};
 use crate::config::sample_file;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Subcommand)]
@@ -41,14 +41,8 @@ fn show(json: bool, context: &mut Context) -> Result<(), Failure> {
 
 fn create(path: &Path) -> Result<(), Failure> {
     let written = File::create_new(path).and_then(|mut file| file.write_all(sample_file().as_bytes()));
-    written.map_err(|error| {
-        let advice = match error.kind() {
-            io::ErrorKind::AlreadyExists => ": move it away or choose another name",
-            io::ErrorKind::NotFound => ": make its directory first",
-            _ => "",
-        };
-        Failure::Work(format!("cannot write {}: {error}{advice}", path.display()))
-    })
+    written
+        .map_err(|error| Failure::Work(format!("cannot write {}: {error}{}", path.display(), remedy(&error))))
 }
 
 fn check(context: &mut Context) -> Result<(), Failure> {

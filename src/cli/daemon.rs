@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::output::{Failure, warn_of};
-use super::{Context, logging};
+use super::{Context, arenas, logging};
 use crate::daemon::Node;
 
 /// Threads that may wait for the disk at a time. Each costs some 50 KiB, and many downloads that write at once would
@@ -13,6 +13,7 @@ use crate::daemon::Node;
 const BLOCKED_THREADS: usize = 64;
 
 pub(super) fn run(context: &Context) -> Result<(), Failure> {
+    arenas::share();
     let loaded = context.load()?;
     logging::start(&loaded.settings.log);
     warn_of(&loaded.warnings);

@@ -1,7 +1,7 @@
 //! `aptpeer get`: one file, by its hash or its URL, from peers and the mirror into a file.
 
 use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::output::Failure;
+use super::output::{Failure, remedy};
+use super::progress::Progress;
 use crate::clock;
 use crate::config::Settings;
 use crate::daemon;
@@ -27,7 +28,7 @@ use crate::mirror::{Mirror, Target, UpstreamSetting};
 use crate::peer::{PeerClient, PeerError};
 use crate::status::rounded_bytes;
 use crate::store::Store;
-use crate::swarm::{PeerKind, Prefer};
+use crate::swarm::PeerKind;
 use crate::wire::Swarm;
 
 /// How long peers are asked how long a file is that is known by its hash only.
@@ -225,7 +226,7 @@ impl Job<'_> {
             Some(true) => {
                 ", and no node of the DHT answers (dht.bootstrap): name a peer with --peer HOST:PORT"
             }
-            Some(false) | None => "",
+            Some(false) | None => ": name another with --peer HOST:PORT, or give the file's URL on a mirror",
         };
         Failure::Work(format!("no peer holds {id}{advice}"))
     }
@@ -248,7 +249,7 @@ impl Job<'_> {
             DownloadsConfig {
                 max_pieces: pieces(self.settings),
                 max_rate: self.settings.transfer.max_download_rate.bytes_per_second(),
-                prefer: Prefer::Speed,
+                prefer: daemon::preference(self.settings),
                 allow_private_peers: self.settings.network.allow_private_peers,
                 lan_only: self.settings.privacy.lan_only,
                 share_private: self.settings.privacy.share_private_mirrors,
@@ -266,8 +267,7 @@ impl Job<'_> {
         fetched?;
         if let Place::File(path) = &self.place {
             let object = work.0.join("v1/objects").join(&id.to_string()[..2]).join(id.to_string());
-            fs::rename(&object, path)
-                .map_err(|error| Failure::Work(format!("cannot write {}: {error}", path.display())))?;
+            fs::rename(&object, path).map_err(|error| cannot_write(path, &error))?;
         }
         Ok(())
     }
@@ -284,7 +284,9 @@ async fn next_of(found: &mut Option<mpsc::Receiver<Vec<SocketAddr>>>) -> Option<
 
 /// Waits for the whole, or writes it to standard output as it comes.
 async fn fetch(download: &Download, place: &Place, context: &mut Context) -> Result<(), Setback> {
-    let show = io::stderr().is_terminal();
+    // A file that is written to the terminal and a bar on it would spoil each other.
+    let shared = matches!(place, Place::Output) && io::stdout().is_terminal();
+    let progress = if shared { Progress::none() } else { Progress::of_bytes(Some(download.length())) };
     let failed = |error: DownloadError| {
         let mirror = download.mirror_error().map(|error| format!("; {error}")).unwrap_or_default();
         Setback::Fruitless(Failure::Work(format!("{}: {error}{mirror}", download.id())))
@@ -296,8 +298,7 @@ async fn fetch(download: &Download, place: &Place, context: &mut Context) -> Res
                     ended.map_err(failed)?;
                     break;
                 }
-                Err(_) if show => show_progress(download),
-                Err(_) => {}
+                Err(_) => show(&progress, download),
             }
         },
         Place::Output => {
@@ -311,24 +312,22 @@ async fn fetch(download: &Download, place: &Place, context: &mut Context) -> Res
                 });
                 let Some(bytes) = next? else { break };
                 context.output.bytes(&bytes)?;
+                show(&progress, download);
                 written = true;
             }
         }
     }
-    if show {
-        show_progress(download);
-        let _ = writeln!(io::stderr());
-    }
+    show(&progress, download);
+    progress.finish();
     Ok(())
 }
 
-fn show_progress(download: &Download) {
+/// How much came, and from whom. A piece that was fetched twice counts twice, so the sum may be more than the file.
+fn show(progress: &Progress, download: &Download) {
     let tally = download.tally();
-    let (have, length) = (tally.peers + tally.mirror, download.length().max(1));
-    let percent = have.min(length) * 100 / length;
-    let from =
-        format!("{} from peers, {} from the mirror", rounded_bytes(tally.peers), rounded_bytes(tally.mirror));
-    let _ = write!(io::stderr(), "\r{percent:3} % of {}: {from}   ", rounded_bytes(download.length()));
+    progress.reach((tally.peers + tally.mirror).min(download.length()));
+    let (peers, mirror) = (rounded_bytes(tally.peers), rounded_bytes(tally.mirror));
+    progress.tell(format!("peers {peers}, mirror {mirror}"));
 }
 
 async fn want_by_url(target: &Target, settings: &Settings) -> Result<Want, Failure> {
@@ -400,6 +399,10 @@ impl Place {
     }
 }
 
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::Work(format!("cannot write to {}: {error}{}", path.display(), remedy(error)))
+}
+
 /// A folder for the unfinished file, beside the finished one so that it can be moved there; removed in the end.
 struct WorkFolder(PathBuf);
 
@@ -413,8 +416,7 @@ impl WorkFolder {
             Place::Output => std::env::temp_dir(),
         };
         let work = folder.join(format!(".aptpeer-get.{}", std::process::id()));
-        fs::create_dir(&work)
-            .map_err(|error| Failure::Work(format!("cannot write to {}: {error}", folder.display())))?;
+        fs::create_dir(&work).map_err(|error| cannot_write(&folder, &error))?;
         Ok(Self(work))
     }
 }

@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 the work failed; 2 bad
 //! usage or bad configuration.
 
+mod arenas;
 mod ask;
 mod bootstrap;
 mod cache;
@@ -10,6 +11,7 @@ mod config;
 mod daemon;
 mod detect;
 mod doctor;
+mod examples;
 mod get;
 mod keygen;
 mod logging;
@@ -17,8 +19,10 @@ mod man;
 mod objects;
 mod output;
 mod peers;
+mod progress;
 mod publish;
 mod publisher;
+mod readable;
 mod seed;
 mod status;
 mod swarm;
@@ -28,7 +32,8 @@ mod walk;
 use crate::config::{Loaded, Log, LogFormat, LogLevel, Settings, Surroundings, Typed, load};
 use crate::store::{Store, StoreConfig};
 use clap::builder::PossibleValuesParser;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use examples::with_examples;
 use objects::explain;
 use output::{Failure, Output};
 use std::ffi::OsString;
@@ -119,7 +124,8 @@ impl Command {
 
 /// Runs the command that `arguments` (the program's name first) ask for.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let matches = with_examples(Arguments::command()).try_get_matches_from(arguments);
+    let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version asked for are results, everything else is bad usage; clap knows which stream is whose.
@@ -182,10 +188,9 @@ fn levels() -> PossibleValuesParser {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Arguments::command().debug_assert();
+        with_examples(Arguments::command()).debug_assert();
     }
 }

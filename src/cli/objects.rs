@@ -16,6 +16,7 @@ pub(super) fn line(entry: &Entry) -> String {
         (entry.origin.is_seed(), "seed"),
         (!entry.origin.is_announced(), "silent"),
         (entry.scope == Scope::Local, "local"),
+        (entry.in_place, "in place"),
     ];
     let special: Vec<_> = special.iter().filter(|(holds, _)| *holds).map(|(_, word)| *word).collect();
     let line =
@@ -36,6 +37,7 @@ pub(super) fn document(entry: &Entry) -> Value {
         "announce": entry.origin.is_announced() && entry.scope == Scope::Public,
         "scope": if entry.scope == Scope::Public { "public" } else { "local" },
         "pinned": entry.pinned,
+        "in_place": entry.in_place,
         "added": entry.added,
         "used": entry.used,
         "last_modified": entry.last_modified,

@@ -100,6 +100,22 @@ impl From<ConfigError> for Failure {
     }
 }
 
+/// What to do where a file cannot be written, with what joins it to the error's text; nothing where we do not know.
+pub(super) fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; make its directory first",
+        io::ErrorKind::AlreadyExists => "; move it away or choose another name",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; choose a place that is yours to write to"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room there or choose another place"
+        }
+        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => "; choose another place",
+        _ => "",
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Tone {
     Error,
@@ -131,4 +147,9 @@ pub(super) fn warn_of(warnings: &[Warning]) {
 /// Whether standard error shows colours.
 pub(super) fn is_coloured() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Whether the terminal, by its own word, can do no more than print (terminfo's `dumb`).
+pub(super) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }

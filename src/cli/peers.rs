@@ -21,8 +21,19 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context) -> Result<(), Fa
     table(&document.peers, &mut context.output)
 }
 
-const TITLES: [&str; 8] =
-    ["ADDRESS", "KIND", "SCORE", "LATENCY", "THROUGHPUT", "RECEIVED", "FAULTS", "STATE"];
+const TITLES: [&str; 11] = [
+    "ADDRESS",
+    "KIND",
+    "FROM",
+    "OBJECTS",
+    "TOLD",
+    "SCORE",
+    "LATENCY",
+    "THROUGHPUT",
+    "RECEIVED",
+    "FAULTS",
+    "STATE",
+];
 
 fn table(peers: &[PeerDocument], output: &mut Output) -> Result<(), Failure> {
     if peers.is_empty() {
@@ -37,12 +48,15 @@ fn table(peers: &[PeerDocument], output: &mut Output) -> Result<(), Failure> {
     })
 }
 
-fn row(peer: &PeerDocument) -> [String; 8] {
+fn row(peer: &PeerDocument) -> [String; 11] {
     let unknown = || "-".to_owned();
     let left = || rounded_time(peer.seconds_left);
     [
         peer.address.to_string(),
         peer.kind.clone().unwrap_or_else(unknown),
+        peer.way.clone(),
+        peer.objects.map_or_else(unknown, |objects| objects.to_string()),
+        peer.objects_age_seconds.map_or_else(unknown, |age| format!("{} ago", rounded_time(age))),
         format!("{:.2}", peer.score),
         peer.first_byte_milliseconds.map_or_else(unknown, |time| format!("{time:.1} ms")),
         peer.bytes_per_second.map_or_else(unknown, |rate| format!("{}/s", rounded_bytes(rate))),

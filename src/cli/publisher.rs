@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::output::{Failure, Tone, complain};
+use super::output::{Failure, Tone, complain, remedy};
 use crate::dht::Signer;
 use crate::digest;
 
@@ -108,7 +108,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::Work(format!("cannot write the key to {}: {error}", path.display()))
+    Failure::Work(format!("cannot write the key to {}: {error}{}", path.display(), remedy(error)))
 }
 
 #[cfg(test)]

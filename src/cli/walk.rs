@@ -20,23 +20,32 @@ pub(super) fn regular_files(
     paths: &[PathBuf],
     recursive: bool,
 ) -> impl Iterator<Item = Result<PathBuf, Refused>> {
+    regular_files_telling(paths, recursive, skip)
+}
+
+/// The same; `skip` is told what is left out, and why.
+pub(super) fn regular_files_telling<S: Fn(&Path, &str) + Copy>(
+    paths: &[PathBuf],
+    recursive: bool,
+    skip: S,
+) -> impl Iterator<Item = Result<PathBuf, Refused>> {
     paths.iter().flat_map(move |path| match fs::metadata(path) {
         Err(error) => Named::One(Some(Err((path.clone(), error)))),
         Ok(metadata) if metadata.is_dir() && !recursive => {
             Named::One(Some(Err((path.clone(), io::Error::other("it is a directory, add -r")))))
         }
-        Ok(metadata) if metadata.is_dir() => Named::Many(Walk { pending: vec![path.clone()] }),
+        Ok(metadata) if metadata.is_dir() => Named::Many(Walk { pending: vec![path.clone()], skip }),
         Ok(_) => Named::One(Some(Ok(path.clone()))),
     })
 }
 
 /// What one path stands for.
-enum Named {
+enum Named<S> {
     One(Option<Result<PathBuf, Refused>>),
-    Many(Walk),
+    Many(Walk<S>),
 }
 
-impl Iterator for Named {
+impl<S: Fn(&Path, &str)> Iterator for Named<S> {
     type Item = Result<PathBuf, Refused>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -49,19 +58,19 @@ impl Iterator for Named {
 
 /// The regular files below a directory, in the order of their names. Symbolic links are not followed, so that the walk
 /// ends; hidden files and unfinished downloads are left out, each with a word on standard error.
-struct Walk {
+struct Walk<S> {
     /// What is still to be looked at, the next one last.
     pending: Vec<PathBuf>,
+    skip: S,
 }
 
-impl Iterator for Walk {
+impl<S: Fn(&Path, &str)> Iterator for Walk<S> {
     type Item = Result<PathBuf, Refused>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while let Some(path) = self.pending.pop() {
             let kind = match fs::symlink_metadata(&path) {
-                // Removed since its directory was read: then it is not there to be imported.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // Also where it was removed since its directory was read.
                 Err(error) => return Some(Err((path, error))),
                 Ok(metadata) => metadata,
             };
@@ -69,7 +78,7 @@ impl Iterator for Walk {
                 return Some(Ok(path));
             }
             if !kind.is_dir() {
-                skip(&path, if kind.is_file() { "it is empty" } else { "it is no regular file" });
+                (self.skip)(&path, if kind.is_file() { "it is empty" } else { "it is no regular file" });
             } else if let Err(error) = self.enter(&path) {
                 return Some(Err((path, error)));
             }
@@ -78,13 +87,13 @@ impl Iterator for Walk {
     }
 }
 
-impl Walk {
+impl<S: Fn(&Path, &str)> Walk<S> {
     fn enter(&mut self, directory: &Path) -> io::Result<()> {
         let entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
         let mut paths: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
         paths.retain(|path| match reason_to_skip(path.file_name().unwrap_or_default()) {
             Some(reason) => {
-                skip(path, reason);
+                (self.skip)(path, reason);
                 false
             }
             None => true,
@@ -102,7 +111,8 @@ fn reason_to_skip(name: &OsStr) -> Option<&'static str> {
     name.as_bytes().starts_with(b".").then_some("it is hidden")
 }
 
-fn skip(path: &Path, reason: &str) {
+/// Tells it on standard error.
+pub(super) fn skip(path: &Path, reason: &str) {
     complain(Tone::Note, format_args!("skipped {}: {reason}", path.display()));
 }
 
@@ -128,7 +138,7 @@ mod tests {
             0,
         )
         .unwrap();
-        let walk = Walk { pending: vec![folder.path().to_owned()] };
+        let walk = Walk { pending: vec![folder.path().to_owned()], skip };
         let found: Vec<_> = walk.map(Result::unwrap).collect();
         assert_eq!(found, [at("b/a.deb"), at("c"), at("z.deb")]);
     }

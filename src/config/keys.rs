@@ -61,6 +61,12 @@ settings! {
         /// How much of the disk stays free, whatever max_size says.
         min_free_space: Size = "1GB";
     }
+    /// What is offered to others besides what passed through.
+    seed: Seed {
+        /// The directory where apt keeps the packages that it has downloaded, such as "/var/cache/apt/archives". Those that an
+        /// index names are offered to peers from there, without a copy. Empty: they are not.
+        apt_archives: Option<PathBuf> = "";
+    }
     /// What the node remembers besides files.
     state: State {
         /// Where that is kept. Empty: $STATE_DIRECTORY, /var/lib/aptpeer for root, ~/.local/state/aptpeer else.

@@ -18,7 +18,6 @@ use crate::discovery::{Dht, DhtConfig, Driver, Names, list_items};
 use crate::download::{Downloads, Growing};
 use crate::metrics::Metrics;
 use crate::pieces::State;
-use crate::reach::Reachable;
 use crate::store::Store;
 use crate::swarm::announce::Plan;
 use crate::wire::Swarm;
@@ -78,10 +77,9 @@ pub(super) fn announcer(
         budget: f64::from(settings.dht.announce_budget.per_second().get()),
         list_interval: LIST_INTERVAL,
     };
-    let always = settings.privacy.announce == Announcing::Always;
     let config =
         AnnouncerConfig { announce: settings.privacy.announce != Announcing::Never, port: reach.port, plan };
-    let mainline = Mainline { dht, swarm, metrics, reach, always };
+    let mainline = Mainline { dht, swarm, metrics, reach };
     Announcer::new(store, Arc::new(mainline), config).and_of(Arc::new(downloads))
 }
 
@@ -102,18 +100,17 @@ struct Mainline {
     swarm: Swarm,
     metrics: Metrics,
     reach: Reach,
-    /// Announce although nobody can come.
-    always: bool,
 }
 
 impl Announce for Mainline {
-    fn announce(&self, object: Sha256, port: u16) -> Answer<'_, Announced> {
+    fn announce(&self, object: Sha256, _: u16) -> Answer<'_, Announced> {
         Box::pin(async move {
-            if !self.always && matches!(self.reach.verdict(), Reachable::No(_)) {
+            self.reach.settled().await;
+            let Some(port) = self.reach.announced() else {
                 // Asked again within minutes, as where the network is away: a router may open the port meanwhile.
                 return Announced { stored: 0, others: 0, datagrams: 0 };
-            }
-            let (object, port) = (self.swarm.info_hash(&object), self.reach.port(port));
+            };
+            let object = self.swarm.info_hash(&object);
             let Ended { stored, peers, datagrams, .. } =
                 self.dht.announce(object, port).await.unwrap_or_default();
             self.metrics.announced(stored > 0);

@@ -12,6 +12,7 @@ mod neighbours;
 mod reach;
 mod record;
 mod secret;
+mod seeding;
 mod site;
 mod systemd;
 mod totals;
@@ -194,10 +195,7 @@ impl Node {
             max_pieces: NonZeroUsize::new(settings.transfer.max_concurrent_downloads.get() as usize)
                 .unwrap_or(NonZeroUsize::MIN),
             max_rate: settings.transfer.max_download_rate.bytes_per_second(),
-            prefer: match settings.transfer.prefer {
-                Prefer::Speed => swarm::Prefer::Speed,
-                Prefer::Offload => swarm::Prefer::Offload,
-            },
+            prefer: preference(&settings),
             allow_private_peers: settings.network.allow_private_peers,
             lan_only: settings.privacy.lan_only,
             share_private: settings.privacy.share_private_mirrors,
@@ -279,6 +277,14 @@ impl Node {
         let (bans, banned) = BansFile::open(&state, clock::unix_seconds());
         downloads.restore_bans(&banned);
         tasks.spawn(bans::keep(downloads.clone(), bans, quiet.clone()));
+        let seeding = seeding::Seeding {
+            store: store.clone(),
+            index: index.clone(),
+            mirror: mirror.clone(),
+            archives: settings.seed.apt_archives.clone(),
+            share_private: settings.privacy.share_private_mirrors,
+        };
+        tasks.spawn(seeding.run(quiet.clone()));
         tasks.spawn(housekeeping(store.clone(), metrics.clone(), quiet.clone()));
         let totals = Totals::open(&state, metrics.clone());
         tasks.spawn(totals::keep(totals.clone(), quiet.clone()));
@@ -296,7 +302,6 @@ impl Node {
         let nobody = || watch::channel(Arc::from([])).1;
         let on_lan = lan.as_ref().map_or_else(nobody, Lan::watch);
         let addresses = |peers: &Arc<[LanPeer]>| peers.iter().map(|peer| peer.address).collect();
-        tasks.spawn(async move { asking.run(on_lan, addresses, banned, stop).await });
         if let Some(lookahead) = lookahead {
             tasks.spawn(lookahead.run(shutdown.clone()));
         }
@@ -322,7 +327,15 @@ impl Node {
             dht: dht.clone(),
             port: record.peers.first().map(SocketAddr::port),
             mapped: mapper.as_ref().map(Mapper::mapped),
+            announce: settings.privacy.announce,
         };
+        if let Some(pinhole) = reach::pinhole(&settings, &record.peers) {
+            tasks.spawn(pinhole.run(quiet.clone()));
+        }
+        let announced = reach.clone();
+        tasks.spawn(
+            async move { asking.run(on_lan, addresses, banned, || announced.announced(), stop).await },
+        );
         if let Some(mapper) = mapper {
             tasks.spawn(mapper.run(quiet.clone()));
         }
@@ -346,7 +359,12 @@ impl Node {
             dht,
             announcer,
             reach: Some(reach),
-            peers: Some(KnownPeers { downloads: downloads.clone(), fixed: fixed.clone(), lan }),
+            peers: Some(KnownPeers {
+                downloads: downloads.clone(),
+                fixed: fixed.clone(),
+                lan,
+                neighbours: neighbours.clone(),
+            }),
             mirror: Some(mirror.clone()),
             totals: Some(totals),
             audience: Audience::new(shutdown.clone()),
@@ -441,6 +459,14 @@ pub async fn read_lists(settings: &Settings) -> Index {
     };
     tokio::join!(index.clone().run(shutdown.clone()), read);
     index
+}
+
+/// How willingly the settings let a download ask the mirror.
+pub fn preference(settings: &Settings) -> swarm::Prefer {
+    match settings.transfer.prefer {
+        Prefer::Speed => swarm::Prefer::Speed,
+        Prefer::Offload => swarm::Prefer::Offload,
+    }
 }
 
 /// What the settings say of mirrors. `own` are addresses where we listen ourselves.

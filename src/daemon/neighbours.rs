@@ -29,7 +29,7 @@ pub(super) struct Wiring {
 pub(super) fn open(settings: &Settings, wiring: Wiring) -> Arc<Neighbours> {
     let Wiring { fixed, dht, index, client, metrics, own, swarm } = wiring;
     let allow_local = settings.network.allow_private_peers;
-    let port = own.first().map(SocketAddr::port).filter(|_| settings.privacy.announce != Announcing::Never);
+    let announce = settings.privacy.announce != Announcing::Never;
     let config = NeighboursConfig {
         // Every `RandomState` has keys of its own: enough to do things at another time than others.
         seed: RandomState::new().build_hasher().finish(),
@@ -37,7 +37,7 @@ pub(super) fn open(settings: &Settings, wiring: Wiring) -> Arc<Neighbours> {
         own,
         fixed,
         dht,
-        announce: port.map(|port| (port, settings.dht.announce_interval.get())),
+        announce: announce.then(|| settings.dht.announce_interval.get()),
         strangers: !settings.privacy.lan_only,
         metrics,
         archives: Box::new(move || {

@@ -13,13 +13,14 @@ use super::totals::Totals;
 use crate::announcer::Announcer;
 use crate::causes::Causes;
 use crate::clock;
-use crate::discovery::{Dht, Fixed, Lan, LanPeer};
+use crate::discovery::{Dht, Fixed, Lan, LanPeer, Neighbours};
 use crate::download::Downloads;
 use crate::http::{Body, Conn, Hangup, Site, text};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
 use crate::status::{self, Acquaintance, Cache, Page, Snapshot, View, Way};
 use crate::store::{Store, StoreError};
+use crate::swarm::neighbourhood::{Bond, Neighbour};
 use crate::swarm::{PeerKind, Reputation};
 
 /// What the status is made from.
@@ -41,17 +42,19 @@ pub(super) struct StatusSite {
     pub(super) audience: Audience,
 }
 
-/// The peers that a daemon knows: those it has met, those that the configuration names, and those of the local network.
+/// The peers that a daemon knows: those it has met, those that the configuration names, those of the local network, and those
+/// that use the same archives.
 #[derive(Clone)]
 pub(super) struct KnownPeers {
     pub(super) downloads: Downloads,
     pub(super) fixed: Arc<Fixed>,
     pub(super) lan: Option<Lan>,
+    pub(super) neighbours: Arc<Neighbours>,
 }
 
 impl KnownPeers {
     fn list(&self) -> Vec<Acquaintance> {
-        let met = |(address, reputation)| Acquaintance { address, way: Way::Met, reputation };
+        let met = |(address, reputation)| Acquaintance { address, way: Way::Met, reputation, told: None };
         let mut peers: Vec<Acquaintance> = self.downloads.reputations().into_iter().map(met).collect();
         let lan = self.lan.as_ref().map(Lan::peers).unwrap_or_default();
         let lan = lan.into_iter().map(|LanPeer { address, .. }| (address, Way::Lan));
@@ -64,11 +67,31 @@ impl KnownPeers {
                 }
                 None => {
                     let reputation = Reputation::unknown(PeerKind::Neighbour);
-                    peers.push(Acquaintance { address, way, reputation });
+                    peers.push(Acquaintance { address, way, reputation, told: None });
                 }
             }
         }
+        self.neighbours.list().into_iter().for_each(|neighbour| add_told(&mut peers, neighbour));
         peers
+    }
+}
+
+/// Adds what a neighbour told to what is known of it; many tell before they are met in a download.
+fn add_told(peers: &mut Vec<Acquaintance>, Neighbour { address, bond, told }: Neighbour) {
+    let same = |peer: &&mut Acquaintance| {
+        (peer.address.ip().to_canonical(), peer.address.port()) == (address.ip(), address.port())
+    };
+    let way = match bond {
+        Bond::Met => Way::Archive,
+        Bond::Fixed => Way::Named,
+        Bond::Lan => Way::Lan,
+    };
+    match peers.iter_mut().find(same) {
+        Some(peer) => (peer.told, peer.way) = (told, peer.way.min(way)),
+        None => {
+            let reputation = Reputation::unknown(bond.kind());
+            peers.push(Acquaintance { address, way, reputation, told });
+        }
     }
 }
 

@@ -212,8 +212,8 @@ impl PieceFetch {
         if end != Some(self.expected) {
             return Err(end.map_or_else(|| Stopped::Peer(PeerError::NotHeld), Stopped::Led));
         }
-        let written =
-            write(|| self.canvas.commit(self.piece, &place.buffer, &self.licence)).map_err(Stopped::Disk)?;
+        let written = write(&self.canvas, || self.canvas.commit(self.piece, &place.buffer, &self.licence))
+            .map_err(Stopped::Disk)?;
         if written == Written::Cancelled {
             return Err(Stopped::Cancelled);
         }
@@ -257,8 +257,8 @@ fn end_of(walk: ChainWalk, last: bool, length: u64) -> Option<End> {
 }
 
 /// Writes without holding up the other tasks of this thread: the disk may take its time.
-fn write<T>(write: impl FnOnce() -> T) -> T {
-    tokio::task::block_in_place(write)
+fn write<T>(canvas: &Canvas, write: impl FnOnce() -> T) -> T {
+    if canvas.assembly().is_in_memory() { write() } else { tokio::task::block_in_place(write) }
 }
 
 /// Where a walk's bytes come from.
@@ -360,7 +360,7 @@ impl WalkFetch {
             let (now, later) = rest.split_at(room.min(rest.len()));
             rest = later;
             self.chain.update(now);
-            let written = write(|| self.canvas.paint(piece, self.offset, now, &self.licence))
+            let written = write(&self.canvas, || self.canvas.paint(piece, self.offset, now, &self.licence))
                 .map_err(WalkStop::Disk)?;
             match written {
                 Written::Cancelled => return Err(WalkStop::Cancelled),

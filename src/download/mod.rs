@@ -2,6 +2,7 @@
 
 mod admission;
 mod canvas;
+mod entrance;
 mod fetch;
 mod findings;
 mod flight;
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use self::admission::Borders;
 use self::canvas::Canvas;
+use self::entrance::Entrance;
 use self::fetch::{Queue, Timing};
 use self::findings::LookUps;
 use self::flight::{Flight, Shared};
@@ -57,6 +59,10 @@ const LEAST_PER_PIECE: u64 = 256 << 10;
 
 /// The most taints and mirror rates that are remembered.
 const MEMORIES: usize = 1024;
+
+/// How long a flight waits for somebody who fetches the same object ahead: he stops at once, and has only to write down what
+/// is there. A disk that takes longer for that is not to hold up apt.
+const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// An object that somebody wants.
 #[derive(Debug, Clone)]
@@ -183,11 +189,14 @@ struct Context {
     borders: Borders,
     share_private: bool,
     look_ups: Arc<LookUps>,
+    entrance: Entrance,
     /// How many flights there are.
     under_way: watch::Sender<usize>,
     /// Counts the objects of several pieces of which something can be given away.
     growing: watch::Sender<u64>,
     convictions: watch::Sender<u64>,
+    /// What others fetch ahead into our store, and stop fetching when anything is wanted here.
+    ahead: watch::Sender<Option<Sha256>>,
     scores: Mutex<Scoreboard<SocketAddr>>,
     trials: Mutex<Trials>,
     memory: Mutex<Memory>,
@@ -230,9 +239,11 @@ impl Downloads {
             },
             share_private: config.share_private,
             look_ups: Arc::new(LookUps::new()),
+            entrance: Entrance::default(),
             under_way: watch::Sender::default(),
             growing: watch::Sender::default(),
             convictions: watch::Sender::default(),
+            ahead: watch::Sender::default(),
             scores: Mutex::default(),
             trials: Mutex::default(),
             memory: Mutex::default(),
@@ -309,6 +320,12 @@ impl Downloads {
         self.context.under_way.subscribe()
     }
 
+    /// Others fetch this object ahead into the same store now, or nothing any more. Whoever says so stops when
+    /// [`Self::under_way`] changes; a flight for the object waits for that, and goes on with what is there.
+    pub fn set_ahead(&self, object: Option<Sha256>) {
+        self.context.ahead.send_replace(object);
+    }
+
     /// What is known of every peer that has been asked for something, or is banned.
     pub fn reputations(&self) -> Vec<(SocketAddr, Reputation)> {
         lock(&self.context.scores).reputations(clock::now()).collect()
@@ -339,8 +356,14 @@ impl Downloads {
 
     async fn fly(self, shared: Arc<Shared>, geometry: Geometry) {
         let id = shared.want.id;
-        // Making room may wait for the disk.
-        let canvas = tokio::task::block_in_place(|| flight::canvas(&self.context, id, geometry));
+        let mut ahead = self.context.ahead.subscribe();
+        // Too late: it begins anew.
+        let _ = tokio::time::timeout(HAND_OVER, ahead.wait_for(|ahead| *ahead != Some(id))).await;
+        let canvas = match self.context.store.assemble_small(id, geometry) {
+            Some(assembly) => Ok(Canvas::new(assembly, self.context.metrics.clone())),
+            // Making room may wait for the disk.
+            None => tokio::task::block_in_place(|| flight::canvas(&self.context, id, geometry)),
+        };
         match canvas {
             Ok(canvas) => {
                 let flight = Flight::new(self.context.clone(), shared.clone(), canvas);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use futures_util::stream::{Stream, StreamExt as _, try_unfold};
 
 use super::bucket::Bucket;
@@ -41,8 +42,11 @@ impl Throttle {
         S: Stream<Item = Result<Bytes, E>> + Send,
         E: Send,
     {
+        if self.0.is_none() {
+            return Either::Left(stream);
+        }
         let passing = (Box::pin(stream), Bytes::new(), self.clone());
-        try_unfold(passing, |(mut stream, mut held, throttle)| async move {
+        Either::Right(try_unfold(passing, |(mut stream, mut held, throttle)| async move {
             if held.is_empty() {
                 let Some(next) = stream.next().await else { return Ok(None) };
                 held = next?;
@@ -54,7 +58,7 @@ impl Throttle {
             turn.come().await;
             let bytes = held.split_to(turn.bytes());
             Ok(Some((bytes, (stream, held, throttle))))
-        })
+        }))
     }
 }
 

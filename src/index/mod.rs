@@ -26,6 +26,7 @@ use crate::digest::Sha256;
 use inner::Inner;
 use journal::Journal;
 use lists::Lists;
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,6 +75,17 @@ pub enum Kind {
     Index,
     /// Packages or Sources: a package, a .dsc, a tarball.
     File,
+}
+
+/// That an index names a package.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Naming {
+    /// The package.
+    pub id: Sha256,
+    /// The host that the index came from, with the port where it is another than usual.
+    pub host: String,
+    /// Whether its Release passed through the proxy: then nobody needs credentials for it.
+    pub passed: bool,
 }
 
 /// Where a Release was seen.
@@ -180,6 +192,12 @@ impl Index {
     /// What `url` is, if anything that was learnt names it. It never waits for a reading; see [`Self::settled`].
     pub fn lookup(&self, url: &RepoUrl) -> Option<Known> {
         self.0.read_lock().lookup(url)
+    }
+
+    /// Who names the packages with these digests. It goes through everything that is known: some tens of milliseconds, on
+    /// a thread that may block.
+    pub fn namings(&self, ids: &HashSet<Sha256>) -> Vec<Naming> {
+        self.0.read_lock().namings(ids)
     }
 
     /// The name of the archive ([`crate::wire::archive_name`]) whose Release or indexes name `url`.

@@ -6,7 +6,7 @@
 
 use super::reading::{Expected, IndexKind};
 use super::table::{Key, Table, TableBuilder};
-use super::{Kind, Known, Learned};
+use super::{Kind, Known, Learned, Naming};
 use crate::debian::{ByHash, Release, RepoPath, RepoUrl};
 use crate::digest::Sha256;
 use crate::wire::{archive_name, is_local};
@@ -234,6 +234,18 @@ impl Places {
         used.sort_unstable_by(|a, b| b.cmp(a));
         let mut seen = HashSet::new();
         used.into_iter().map(|(_, archive)| archive).filter(|archive| seen.insert(*archive)).collect()
+    }
+
+    /// Who names these packages. It goes through everything that is known.
+    pub(super) fn namings(&self, ids: &HashSet<Sha256>) -> Vec<Naming> {
+        let mut namings = HashSet::new();
+        for place in &self.places {
+            let host = place.base.split('/').next().unwrap_or(&place.base);
+            let passed = place.learned == Learned::Passing;
+            let named = place.tables().flat_map(|table| table.digests()).filter(|id| ids.contains(id));
+            namings.extend(named.map(|id| Naming { id: *id, host: host.to_owned(), passed }));
+        }
+        namings.into_iter().collect()
     }
 
     /// Looks among the files that Releases name.

@@ -52,6 +52,11 @@ impl Table {
         &self.newer
     }
 
+    /// The digests of all its files.
+    pub(super) fn digests(&self) -> impl Iterator<Item = &Sha256> {
+        self.entries.iter().map(|entry| &entry.digest)
+    }
+
     /// How many paths it knows.
     pub fn len(&self) -> usize {
         self.entries.len()

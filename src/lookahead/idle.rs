@@ -65,6 +65,7 @@ async fn fetch_one(
         return if waited.is_ok() { End::Stopped } else { End::Busy };
     }
     let downloads = make();
+    config.downloads.set_ahead(Some(want.id));
     // Who was found lying there is a liar here, and the other way round.
     downloads.restore_bans(&config.downloads.bans());
     debug!(object = %want.id, name = want.name, "fetching ahead");
@@ -76,6 +77,7 @@ async fn fetch_one(
     };
     // What is there by now stays, and the next download of it goes on from it.
     downloads.stop().await;
+    config.downloads.set_ahead(None);
     config.downloads.restore_bans(&downloads.bans());
     debug!(object = %want.id, held = config.store.contains(&want.id), "fetched ahead");
     end
@@ -127,6 +129,8 @@ mod tests {
             bytes: 40,
             pinned_objects: 0,
             pinned_bytes: 0,
+            in_place_objects: 0,
+            in_place_bytes: 0,
             assembling_bytes: 10,
             free_space: 100,
             max_size: 100,

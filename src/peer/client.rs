@@ -36,8 +36,8 @@ pub(super) const MAX_TAG: usize = 128;
 /// What we call ourselves.
 const USER_AGENT: &str = concat!("aptpeer/", env!("CARGO_PKG_VERSION"));
 
-/// Idle connections that are kept to one peer.
-const IDLE_PER_PEER: usize = 4;
+/// Idle connections that are kept to one peer: apt asks for ten files at a time, and all may come from one neighbour.
+const IDLE_PER_PEER: usize = 10;
 
 /// Talks to peers over pooled HTTP/1.1 connections. Never through a proxy, never after a redirect: a peer is an address.
 ///

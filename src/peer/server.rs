@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
@@ -58,6 +58,21 @@ pub struct PeerSite {
     pub(super) have: HaveBook,
     pub(super) acquaintances: Arc<dyn Acquaintances>,
     pub(super) tells_strangers: bool,
+}
+
+/// What is known of whoever is at the other end of a connection.
+#[derive(Debug, Default)]
+pub struct Caller {
+    /// He has asked for what only peers ask for, held here or not.
+    is_peer: AtomicBool,
+    /// Finding out may read the table of routes: once for each connection.
+    is_near: OnceLock<bool>,
+}
+
+impl Caller {
+    fn is_near(conn: &Conn<Self>) -> bool {
+        *conn.state.is_near.get_or_init(|| is_near(conn.remote.ip()))
+    }
 }
 
 /// What is here of an object.
@@ -132,22 +147,27 @@ impl PeerSite {
 
     /// Answers a member, or anybody where there is no guard. Everybody else gets one and the same answer, whatever he
     /// asked for, and without a look at what is here.
-    async fn receive(&self, request: &Request<Incoming>, conn: &Conn<AtomicBool>) -> Response<Body> {
-        let from = conn.remote.ip();
-        if !is_local(from) {
+    async fn receive(&self, request: &Request<Incoming>, conn: &Conn<Caller>) -> Response<Body> {
+        if !is_local(conn.remote.ip()) {
             self.visited.store(true, Ordering::Relaxed);
         }
-        if self.lan_only && !is_near(from) {
+        if self.lan_only && !Caller::is_near(conn) {
             return not_held();
         }
-        let Some(guard) = &self.guard else { return self.respond(request, from, false).await };
+        let Some(guard) = &self.guard else { return self.respond(request, conn, false).await };
         let Some(admitted) = guard.admit(request, conn.local.ip()) else { return not_held() };
-        let mut response = self.respond(request, from, true).await;
+        let mut response = self.respond(request, conn, true).await;
         guard.prove(&mut response, &admitted);
         response
     }
 
-    async fn respond(&self, request: &Request<Incoming>, from: IpAddr, member: bool) -> Response<Body> {
+    async fn respond(
+        &self,
+        request: &Request<Incoming>,
+        conn: &Conn<Caller>,
+        member: bool,
+    ) -> Response<Body> {
+        let from = conn.remote.ip();
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this port knows GET and HEAD");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -156,7 +176,7 @@ impl PeerSite {
         let head = *request.method() == Method::HEAD;
         match PeerTarget::parse(request.uri().path()) {
             Some(PeerTarget::Root) => json(root_document(), head),
-            Some(PeerTarget::Pieces(id)) => match self.find(&id, from, member) {
+            Some(PeerTarget::Pieces(id)) => match self.find(&id, conn, member) {
                 Some(Here::Whole(object)) => match piece_list(&object) {
                     list if list.len() <= MAX_PIECE_LIST_BYTES => json(list, head),
                     // No client reads a list that long.
@@ -165,7 +185,7 @@ impl PeerSite {
                 Some(Here::Part(part)) => self.list_part(request, part).await,
                 None => not_held(),
             },
-            Some(PeerTarget::Object(id)) => match self.find(&id, from, member) {
+            Some(PeerTarget::Object(id)) => match self.find(&id, conn, member) {
                 Some(Here::Whole(object)) => self.serve(request, &object, from),
                 Some(Here::Part(part)) => self.serve_part(request, part, from).await,
                 None => not_held(),
@@ -178,14 +198,17 @@ impl PeerSite {
 
     /// What is here of the object for this client: members get everything, others what is public, and the local network
     /// what is local as well.
-    fn find(&self, id: &Sha256, from: IpAddr, member: bool) -> Option<Here> {
+    fn find(&self, id: &Sha256, conn: &Conn<Caller>, member: bool) -> Option<Here> {
         let here = self.look(id)?;
-        let local = match &here {
+        (member || Caller::is_near(conn) || !self.is_local(id, &here)).then_some(here)
+    }
+
+    fn is_local(&self, id: &Sha256, here: &Here) -> bool {
+        match here {
             // Where nobody can tell, it may be.
             Here::Whole(_) => self.store.scope(id).map_or(true, |scope| scope != Some(Scope::Public)),
             Here::Part(part) => part.is_local(),
-        };
-        (member || !local || is_near(from)).then_some(here)
+        }
     }
 
     /// What is here of the object. A download that ends between two looks has put it into the store by then.
@@ -240,23 +263,18 @@ impl PeerSite {
 }
 
 impl Site for PeerSite {
-    /// Whether this connection has asked for what only peers ask for, held here or not.
-    type State = AtomicBool;
+    type State = Caller;
 
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-        conn: Conn<AtomicBool>,
-    ) -> Result<Response<Body>, Hangup> {
+    async fn answer(&self, request: Request<Incoming>, conn: Conn<Caller>) -> Result<Response<Body>, Hangup> {
         if PeerTarget::parse(request.uri().path()).is_some_and(|target| target != PeerTarget::Root) {
-            conn.state.store(true, Ordering::Relaxed);
+            conn.state.is_peer.store(true, Ordering::Relaxed);
         }
         Ok(self.receive(&request, &conn).await)
     }
 
     /// Whoever announces himself in the DHT has visitors that take him for something else. They are counted and no more.
-    fn left(&self, opening: &[u8], conn: &Conn<AtomicBool>) {
-        if !conn.state.load(Ordering::Relaxed) {
+    fn left(&self, opening: &[u8], conn: &Conn<Caller>) {
+        if !conn.state.is_peer.load(Ordering::Relaxed) {
             self.metrics.visitor_left(visitor(opening));
         }
     }

@@ -73,16 +73,21 @@ impl Wish {
     }
 
     /// As PCP has it (RFC 6887, sections 7.1 and 11.1), asked from the address `client`.
-    pub(super) fn pcp(&self, client: Ipv4Addr, nonce: &[u8; 12]) -> [u8; 60] {
+    pub(super) fn pcp(&self, client: IpAddr, nonce: &[u8; 12]) -> [u8; 60] {
+        // All zeros, of the same family: any address will do (section 11.1).
+        let (client, any) = match client {
+            IpAddr::V4(client) => (client.to_ipv6_mapped(), Ipv4Addr::UNSPECIFIED.to_ipv6_mapped()),
+            IpAddr::V6(client) => (client, Ipv6Addr::UNSPECIFIED),
+        };
         let mut bytes = [0; 60];
         bytes[..2].copy_from_slice(&[2, 1]);
         bytes[4..8].copy_from_slice(&self.lifetime.to_be_bytes());
-        bytes[8..24].copy_from_slice(&client.to_ipv6_mapped().octets());
+        bytes[8..24].copy_from_slice(&client.octets());
         bytes[24..36].copy_from_slice(nonce);
         bytes[36] = self.protocol();
         bytes[40..42].copy_from_slice(&self.port.to_be_bytes());
         bytes[42..44].copy_from_slice(&self.external.to_be_bytes());
-        bytes[44..].copy_from_slice(&Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().octets());
+        bytes[44..].copy_from_slice(&any.octets());
         bytes
     }
 
@@ -168,10 +173,14 @@ mod tests {
     fn pcp_is_written_and_read_as_the_rfc_has_it() {
         let nonce = [7; 12];
         let mut bytes = WISH.pcp([192, 168, 1, 5].into(), &nonce);
+        assert_eq!(bytes[44..], Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().octets());
         assert_eq!(
             (bytes[0], bytes[1], bytes[36], &bytes[18..24]),
             (2, 1, 6, &[255, 255, 192, 168, 1, 5][..])
         );
+        let own: Ipv6Addr = "2001:db8::5".parse().unwrap();
+        let six = WISH.pcp(own.into(), &nonce);
+        assert_eq!((&six[8..24], &six[44..]), (&own.octets()[..], &[0; 16][..]));
         bytes[1] = 0x81;
         bytes[44..].copy_from_slice(&Ipv4Addr::new(8, 8, 4, 4).to_ipv6_mapped().octets());
         let granted = Granted { port: 9979, lifetime: 3600, address: Some([8, 8, 4, 4].into()) };

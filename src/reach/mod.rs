@@ -1,9 +1,10 @@
-//! Whether others reach us, and ports that a router keeps open for us: PCP, NAT-PMP and UPnP.
+//! Whether others reach us, and ports that a router keeps open for us: PCP, NAT-PMP and UPnP; for IPv6 PCP.
 //!
 //! Nothing waits for it. A router that says no, or nothing, is asked again now and then.
 
 mod igd;
 mod messages;
+mod pinhole;
 mod router;
 mod verdict;
 
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use self::igd::Gateway;
+pub use self::pinhole::{Door, Pinhole};
 use self::router::Router;
 pub use self::verdict::{Evidence, Reachable};
 

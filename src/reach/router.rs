@@ -1,7 +1,7 @@
 //! Asking the router by datagrams: PCP first, then NAT-PMP.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -39,14 +39,22 @@ const BOTH: [Transport; 2] = [Transport::Tcp, Transport::Udp];
 impl Router {
     /// Has the router at `at` open both ports; what it gave for TCP.
     pub(super) async fn open(at: SocketAddr, port: u16) -> Option<(Self, Ports)> {
-        let any: SocketAddr = if at.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
-        let socket = UdpSocket::bind(any).await.ok()?;
+        Self::open_from(None, at, port).await
+    }
+
+    /// The same, asked from the address `own` where it is by IPv6: that is the one which it is opened for.
+    pub(super) async fn open_from(own: Option<Ipv6Addr>, at: SocketAddr, port: u16) -> Option<(Self, Ports)> {
+        let any: IpAddr =
+            if at.is_ipv4() { [0; 4].into() } else { own.unwrap_or(Ipv6Addr::UNSPECIFIED).into() };
+        let socket = UdpSocket::bind((any, 0)).await.ok()?;
         socket.connect(at).await.ok()?;
         let mut nonce = [0; 12];
         SystemRandom::new().fill(&mut nonce).ok()?;
         let mut router = Self { socket, speech: Speech::Pcp(nonce), given: [port; 2] };
         let ports = match router.renew(port).await {
             Some(ports) => ports,
+            // The older protocol knows IPv4 only (RFC 6886, section 1).
+            None if at.is_ipv6() => return None,
             None => {
                 router.speech = Speech::NatPmp;
                 router.renew(port).await?
@@ -66,7 +74,7 @@ impl Router {
             lifetime = lifetime.min(granted.lifetime);
             seen = seen.or(granted.address);
         }
-        if seen.is_none() {
+        if seen.is_none() && matches!(self.speech, Speech::NatPmp) {
             seen = self.exchange(&ADDRESS, |bytes| address(bytes).map(Some)).await.flatten();
         }
         Some(Ports { external: self.given[0], address: seen, lifetime })
@@ -84,10 +92,7 @@ impl Router {
     async fn ask(&self, wish: &Wish) -> Option<Granted> {
         let speech = self.speech;
         let question = match speech {
-            Speech::Pcp(nonce) => match self.socket.local_addr().ok()?.ip() {
-                IpAddr::V4(own) => wish.pcp(own, &nonce).to_vec(),
-                IpAddr::V6(_) => return None,
-            },
+            Speech::Pcp(nonce) => wish.pcp(self.socket.local_addr().ok()?.ip(), &nonce).to_vec(),
             Speech::NatPmp => wish.natpmp().to_vec(),
         };
         let read = |bytes: &[u8]| {

@@ -243,6 +243,8 @@ mod tests {
                 bytes: 40_000_000,
                 pinned_objects: 0,
                 pinned_bytes: 0,
+                in_place_objects: 0,
+                in_place_bytes: 0,
                 assembling_bytes: 10_000_000,
                 free_space: 5_000_000_000,
                 max_size: 200_000_000,

@@ -49,7 +49,7 @@ pub(super) fn dashboard(snapshot: &Snapshot) -> Page {
          <div class=\"card\"><h3>DHT</h3>{dht}</div></div></section>\
          <section aria-labelledby=\"who\"><h2 id=\"who\">Neighbours and peers</h2>{met}\
          <div class=\"scroll\" role=\"region\" aria-labelledby=\"who\" tabindex=\"0\"><table><caption>The best first; named and local ones before all others</caption>\
-         <thead><tr><th scope=\"col\">Peer</th><th scope=\"col\">Known from</th><th scope=\"col\" class=\"n\">Score</th>\
+         <thead><tr><th scope=\"col\">Peer</th><th scope=\"col\">Known from</th><th scope=\"col\" class=\"n\">Says it has</th><th scope=\"col\" class=\"n\">Score</th>\
          <th scope=\"col\" class=\"n\">First byte</th><th scope=\"col\" class=\"n\">Throughput</th><th scope=\"col\" class=\"n\">Gave</th></tr></thead>\
          {peers}</table></div></section>\
          <section aria-labelledby=\"lately\"><h2 id=\"lately\">Lately</h2>\

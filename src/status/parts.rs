@@ -29,7 +29,7 @@ pub(super) fn all(snapshot: &Snapshot) -> BTreeMap<&'static str, String> {
         ("met", met(snapshot)),
         (
             "peers",
-            rows(&snapshot.peers, peer, 6, "Nobody yet. Peers on the local network turn up by themselves."),
+            rows(&snapshot.peers, peer, 7, "Nobody yet. Peers on the local network turn up by themselves."),
         ),
         (
             "recent",
@@ -315,6 +315,7 @@ fn peer(peer: &PeerDocument) -> String {
     let way = match peer.way.as_str() {
         "lan" => "local network",
         "named" => "named",
+        "archive" => "same archive",
         _ if peer.kind.as_deref() == Some("neighbour") => "neighbour",
         _ => "met",
     };
@@ -331,10 +332,15 @@ fn peer(peer: &PeerDocument) -> String {
         }
     };
     let unknown = || "–".to_owned();
+    let holds = peer.objects.map(|objects| {
+        let ago = rounded_ago(peer.objects_age_seconds.unwrap_or(0));
+        format!("{} <small>{ago}</small>", counted(objects, "object"))
+    });
     format!(
-        "<tr><th scope=\"row\">{}{state}</th><td>{way}</td><td class=\"n\">{:.2}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+        "<tr><th scope=\"row\">{}{state}</th><td>{way}</td><td class=\"n\">{}</td><td class=\"n\">{:.2}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
          <td class=\"n\">{}</td></tr>",
         peer.address,
+        holds.unwrap_or_else(unknown),
         peer.score,
         peer.first_byte_milliseconds.map_or_else(unknown, |ms| format!("{ms:.0} ms")),
         peer.bytes_per_second.map_or_else(unknown, |rate| format!("{}/s", rounded_bytes(rate))),

@@ -16,6 +16,8 @@ pub struct Acquaintance {
     pub way: Way,
     /// What is known of it.
     pub reputation: Reputation,
+    /// How many objects it said it holds, and how old that is; `None` where it has told nothing.
+    pub told: Option<(usize, Duration)>,
 }
 
 /// Where we know a peer from.
@@ -25,6 +27,8 @@ pub enum Way {
     Named,
     /// It is on the local network.
     Lan,
+    /// It uses an archive that we use too, and may tell what it holds.
+    Archive,
     /// We had to do with it.
     Met,
 }
@@ -34,6 +38,7 @@ impl Way {
         match self {
             Self::Named => "named",
             Self::Lan => "lan",
+            Self::Archive => "archive",
             Self::Met => "met",
         }
     }
@@ -53,9 +58,15 @@ pub struct PeerDocument {
     pub address: SocketAddr,
     /// `neighbour`, `stranger`, or `null` where it has not been met since the start.
     pub kind: Option<String>,
-    /// `named`, `lan` or `met`.
+    /// `named`, `lan`, `archive` or `met`.
     #[serde(default)]
     pub way: String,
+    /// How many objects it said it holds; `null` where it has told nothing.
+    #[serde(default)]
+    pub objects: Option<u64>,
+    /// How many seconds old that is.
+    #[serde(default)]
+    pub objects_age_seconds: Option<u64>,
     /// `well`, `benched` or `banned`.
     pub state: String,
     /// How many seconds it is left alone; 0 where it is well.
@@ -101,6 +112,8 @@ impl PeerDocument {
             address,
             kind: known.kind.map(|kind| name(kind).to_owned()),
             way: peer.way.as_str().to_owned(),
+            objects: peer.told.map(|(objects, _)| objects as u64),
+            objects_age_seconds: peer.told.map(|(_, age)| age.as_secs()),
             state: state.to_owned(),
             seconds_left: known.benched.map_or(0, |left| left.max(Duration::from_secs(1)).as_secs()),
             score: rounded(known.score, 1000.0),
@@ -138,7 +151,8 @@ mod tests {
         board.faulted(&peer(3), PeerFault::WrongPiece, now);
         board.faulted(&peer(4), PeerFault::Short, now);
         board.known_as(&peer(4), PeerKind::Neighbour);
-        let met = |(address, reputation)| Acquaintance { address, way: Way::Met, reputation };
+        let told = Some((60_000, Duration::from_millis(90_500)));
+        let met = |(address, reputation)| Acquaintance { address, way: Way::Met, reputation, told };
         let document = PeersDocument::new(&board.reputations(now).map(met).collect::<Vec<_>>());
         let told: Vec<_> = document.peers.iter().map(|peer| (peer.address, &*peer.state)).collect();
         let expected = [(peer(4), "benched"), (peer(2), "well"), (peer(1), "well"), (peer(3), "banned")];
@@ -146,6 +160,7 @@ mod tests {
         let (benched, banned) = (&document.peers[0], &document.peers[3]);
         assert_eq!((benched.seconds_left, benched.last_fault.as_deref()), (2, Some("short")));
         assert_eq!((banned.seconds_left, banned.faults, banned.bytes_received), (3600, 1, 0));
+        assert_eq!((banned.objects, banned.objects_age_seconds), (Some(60_000), Some(90)));
         assert_eq!(document.peers[1].first_byte_milliseconds, Some(5.0));
         let json = serde_json::to_string(&document).unwrap();
         assert_eq!(serde_json::from_str::<PeersDocument>(&json).unwrap(), document);

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -14,12 +14,12 @@ use bytes::Bytes;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::Shared;
-use super::catalog::{self, Durability, NewRow, Origin, Scope};
+use super::catalog::{Origin, Scope};
 use super::disk::{self, READ_BLOCK, Stamp};
 use super::error::StoreError;
-use super::layout::{Layout, sync_directory};
+use super::layout::{Layout, share};
 use super::mapping::{self, Rent};
-use super::object::{Object, Parts};
+use super::publish::{self, Finished};
 use crate::digest::Sha256;
 use crate::pieces::{Geometry, Kept, PieceIndex, State};
 
@@ -30,8 +30,12 @@ pub(super) const MEMORY_LIMIT: u64 = 64 << 20;
 /// The longest object that is assembled in memory, in bytes: most packages fit, a few large ones do not take it all.
 const MEMORY_OBJECT_LIMIT: u64 = 16 << 20;
 
-/// The longest `Last-Modified` that is kept, in bytes. An HTTP-date has 29 (RFC 9110 section 5.6.7).
-const LAST_MODIFIED_LIMIT: usize = 128;
+/// How much memory all objects take together that get a file when they are whole, in bytes: those that apt has asked for
+/// ahead, and those that wait for the disk.
+pub(super) const SMALL_MEMORY: u64 = 16 << 20;
+
+/// The longest of them, in bytes: most packages are shorter. What is longer takes its time anyway.
+const SMALL_LIMIT: u64 = 512 << 10;
 
 /// How often we try to make a partial file before we give up. Only [`super::Store::recover`] of another process, in the
 /// moment between a file's creation and its lock, makes a second try needed.
@@ -54,6 +58,9 @@ pub struct Assembly {
 
 pub(super) enum Place {
     Disk(Partial),
+    /// In memory until it is whole; it gets its file when it is published.
+    Small,
+    /// In memory, and never anywhere else.
     Memory,
 }
 
@@ -96,16 +103,27 @@ impl Assembly {
         Ok(Some(assembly))
     }
 
-    /// A file that is nowhere, of memory within `budget`.
-    pub(super) fn in_memory(
-        store: &Arc<Shared>,
+    /// A file that is nowhere, for an object that has no room on disk.
+    pub(super) fn in_memory(store: &Arc<Shared>, id: Sha256, geometry: Geometry) -> Result<Self, StoreError> {
+        Self::in_memory_at(Place::Memory, MEMORY_OBJECT_LIMIT, &store.memory, store, id, geometry)
+    }
+
+    /// A file that is nowhere yet, for a small object.
+    pub(super) fn small(store: &Arc<Shared>, id: Sha256, geometry: Geometry) -> Result<Self, StoreError> {
+        Self::in_memory_at(Place::Small, SMALL_LIMIT, &store.small, store, id, geometry)
+    }
+
+    fn in_memory_at(
+        place: Place,
+        limit: u64,
         budget: &Arc<AtomicU64>,
+        store: &Arc<Shared>,
         id: Sha256,
         geometry: Geometry,
     ) -> Result<Self, StoreError> {
         let length = geometry.length();
-        let full = || StoreError::Full { length, limit: "the memory for objects that have no room on disk" };
-        if length > MEMORY_OBJECT_LIMIT {
+        let full = || StoreError::Full { length, limit: "the memory for objects that have no file" };
+        if length > limit {
             return Err(full());
         }
         let rent = Rent::take(budget, length).ok_or_else(full)?;
@@ -117,7 +135,7 @@ impl Assembly {
         let file = File::from(file);
         disk::preallocate(&file, length).map_err(failed)?;
         let whole = mapping::map(&file, length, Some(rent)).map_err(failed)?;
-        Ok(Self::new(store, id, geometry, file, whole, Place::Memory))
+        Ok(Self::new(store, id, geometry, file, whole, place))
     }
 
     fn new(
@@ -143,9 +161,14 @@ impl Assembly {
         self.geometry
     }
 
-    /// Whether the bytes are in memory, so that the object cannot be published.
+    /// Whether the bytes are in memory: writing them never waits for the disk.
     pub fn is_in_memory(&self) -> bool {
-        matches!(self.place, Place::Memory)
+        !matches!(self.place, Place::Disk(_))
+    }
+
+    /// Whether the object can be published: one that has no room on disk cannot.
+    pub fn is_publishable(&self) -> bool {
+        !matches!(self.place, Place::Memory)
     }
 
     /// Writes `bytes` at `offset`. Writes of a megabyte or more are several times cheaper than small ones.
@@ -196,26 +219,14 @@ impl Assembly {
     /// returns. `states` are the n-1 inner states of its chain, `last_modified` the mirror's header, byte for byte (of
     /// at most 128 bytes: what is longer is no date and is not kept).
     ///
-    /// It waits for the disk. Publishing what is published already, by this assembly or another, changes nothing that
-    /// a reader could see.
+    /// It waits for the disk; [`super::Store::publish_all`] waits once for many. Publishing what is published already, by
+    /// this assembly or another, changes nothing that a reader could see.
     ///
     /// # Errors
-    /// [`StoreError::InMemory`] for an assembly in memory; [`StoreError::Misuse`] where the number of states is wrong.
+    /// [`StoreError::InMemory`] for an assembly in memory that gets no file; [`StoreError::Misuse`] where the number of states
+    /// is wrong.
     pub fn publish(&self, states: Vec<State>, last_modified: Option<String>) -> Result<(), StoreError> {
         self.publish_as(states, last_modified, Origin::Download, Scope::Public)
-    }
-
-    /// The same for an object that is not for everybody.
-    ///
-    /// # Errors
-    /// As [`Assembly::publish`].
-    pub fn publish_within(
-        &self,
-        scope: Scope,
-        states: Vec<State>,
-        last_modified: Option<String>,
-    ) -> Result<(), StoreError> {
-        self.publish_as(states, last_modified, Origin::Download, scope)
     }
 
     pub(super) fn publish_as(
@@ -225,76 +236,22 @@ impl Assembly {
         origin: Origin,
         scope: Scope,
     ) -> Result<(), StoreError> {
-        let Place::Disk(partial) = &self.place else { return Err(StoreError::InMemory(self.id)) };
-        if states.len() != self.geometry.last() as usize {
-            return Err(self.misuse("published with another number of states than it has inner pieces"));
-        }
-        let last_modified = last_modified.filter(|text| text.len() <= LAST_MODIFIED_LIMIT);
-
-        let mut phase = self.phase.write().unwrap_or_else(PoisonError::into_inner);
-        match *phase {
-            Phase::Open => {}
-            Phase::Published => return Ok(()),
-            Phase::Left => return Err(self.misuse("published after it was left")),
-        }
-        self.settle(partial)?;
-        let row = NewRow {
-            id: &self.id,
-            length: self.geometry.length(),
-            states: &states,
-            last_modified: last_modified.as_deref(),
-            origin,
-            scope,
-        };
-        self.store.enter(&row, &partial.path)?;
-        *phase = Phase::Published;
-        drop(phase);
-
-        self.keep_hot(states, last_modified);
-        self.store.trim();
-        Ok(())
+        let finished = Finished::new(self, states, last_modified, scope).from(origin);
+        publish::publish(&self.store, vec![finished]).pop().unwrap_or(Ok(()))
     }
 
-    /// The bytes first: no power cut may leave a name in `objects/` whose bytes are missing.
-    fn settle(&self, partial: &Partial) -> Result<(), StoreError> {
-        self.file
-            .set_permissions(Permissions::from_mode(0o644))
-            .map_err(StoreError::io("setting the mode of", &partial.path))?;
-        if self.store.scratch {
-            return Ok(());
-        }
-        self.file.sync_all().map_err(StoreError::adding(
-            self.geometry.length(),
-            "writing to disk",
-            &partial.path,
-        ))
-    }
-
-    /// What was just verified needs no second look while nobody touches the file. What was only kept does.
-    fn keep_hot(&self, states: Vec<State>, last_modified: Option<String>) {
-        let Ok(stamp) = Stamp::of(&self.file) else { return };
-        let parts = Parts {
-            id: self.id,
-            geometry: self.geometry,
-            states,
-            last_modified,
-            file: Arc::clone(&self.file),
-            whole: self.whole.clone(),
-            store: Arc::downgrade(&self.store),
-        };
-        let pieces = 0..self.geometry.pieces();
-        let verified = pieces.map(|piece| self.is_checked(piece)).collect();
-        self.store.keep_hot(Arc::new(Object::new(parts, stamp, verified)));
-    }
-
-    pub(super) fn file(&self) -> &File {
+    pub(super) fn file(&self) -> &Arc<File> {
         &self.file
+    }
+
+    pub(super) fn whole(&self) -> &Bytes {
+        &self.whole
     }
 
     fn path(&self) -> &Path {
         match &self.place {
             Place::Disk(partial) => &partial.path,
-            Place::Memory => Path::new("a file in memory"),
+            Place::Small | Place::Memory => Path::new("a file in memory"),
         }
     }
 
@@ -302,7 +259,7 @@ impl Assembly {
         offset.checked_add(count as u64).is_some_and(|end| end <= self.geometry.length())
     }
 
-    fn misuse(&self, what: &'static str) -> StoreError {
+    pub(super) fn misuse(&self, what: &'static str) -> StoreError {
         StoreError::Misuse { id: self.id, what }
     }
 }
@@ -318,7 +275,7 @@ impl fmt::Debug for Assembly {
 
 impl Partial {
     /// A new file that is ours: created, then locked, then seen to be there still.
-    fn create(layout: &Layout, id: &Sha256) -> Result<(Self, File), StoreError> {
+    pub(super) fn create(layout: &Layout, id: &Sha256) -> Result<(Self, File), StoreError> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -329,7 +286,10 @@ impl Partial {
                 .create_new(true)
                 .mode(0o600)
                 .open(&partial.path)
-                .and_then(|file| Ok((disk::try_lock(&file) && Stamp::of(&file)?.links > 0, file)));
+                .and_then(|file| {
+                    share(&file, &layout.partials())?;
+                    Ok((disk::try_lock(&file) && Stamp::of(&file)?.links > 0, file))
+                });
             match made {
                 Ok((true, file)) => return Ok((partial, file)),
                 // Another process took it for a leftover before it was locked, or somebody removed the directories.
@@ -358,34 +318,5 @@ impl Drop for Partial {
             }
             _ => {}
         }
-    }
-}
-
-impl Shared {
-    /// Moves the partial file at `from` to its place and writes its row, as one step for everybody who looks.
-    ///
-    /// The order: bytes on disk (by the caller), row written, file renamed, directory on disk, row committed. The row
-    /// is seen by others, and survives, only after its file does; a process that dies in between leaves a file without
-    /// a row, which nobody sees and [`super::Store::recover`] removes. The transaction keeps out everybody else who
-    /// removes rows or files.
-    fn enter(&self, row: &NewRow<'_>, from: &Path) -> Result<(), StoreError> {
-        let to = self.layout.object(row.id);
-        let durability = if self.scratch { Durability::Relaxed } else { Durability::Full };
-        let entered = self.catalog.write(durability, |catalog| {
-            catalog::insert(catalog, row, crate::clock::unix_seconds())?;
-            catalog::forget_leftover(catalog, row.id)?;
-            let shard = self.layout.create_shard(row.id).map_err(StoreError::io("making", &to))?;
-            fs::rename(from, &to).map_err(StoreError::adding(row.length, "moving into place", &to))?;
-            if self.scratch {
-                return Ok(());
-            }
-            sync_directory(&shard).map_err(StoreError::io("writing to disk", &shard))
-        });
-        if entered.is_err() && !from.exists() && self.length_of(row.id).is_none() {
-            // The commit failed after the rename: a file without a row would take room that nobody counts.
-            let _ = fs::remove_file(&to);
-        }
-        self.note_change();
-        entered
     }
 }

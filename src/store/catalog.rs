@@ -112,13 +112,17 @@ pub struct Entry {
     pub used: u64,
     /// The mirror's `Last-Modified`, byte for byte.
     pub last_modified: Option<String>,
+    /// Whether it lies in a file of somebody else's, outside of the cache.
+    pub in_place: bool,
 }
 
 /// What is needed to open an object.
+#[derive(Clone)]
 pub(super) struct Record {
     pub(super) length: u64,
     pub(super) states: Vec<State>,
     pub(super) last_modified: Option<String>,
+    pub(super) in_place: bool,
 }
 
 /// An object that is being added.
@@ -129,6 +133,7 @@ pub(super) struct NewRow<'a> {
     pub(super) last_modified: Option<&'a str>,
     pub(super) origin: Origin,
     pub(super) scope: Scope,
+    pub(super) in_place: bool,
 }
 
 /// A download that was broken off, or may be.
@@ -149,6 +154,9 @@ pub(super) struct Totals {
     pub(super) bytes: u64,
     pub(super) pinned_objects: u64,
     pub(super) pinned_bytes: u64,
+    /// The objects of others' files, which are in none of the sums above.
+    pub(super) in_place_objects: u64,
+    pub(super) in_place_bytes: u64,
 }
 
 /// How much a power cut may take back. A killed process loses nothing either way.
@@ -263,13 +271,14 @@ fn set_aside(path: &Path) -> std::io::Result<()> {
 /// What is needed to open object `id`. A row that makes no sense is an error of its conversion.
 pub(super) fn record(catalog: &Connection, id: &Sha256) -> rusqlite::Result<Option<Record>> {
     catalog
-        .prepare_cached("SELECT length, states, last_modified FROM objects WHERE id = ?1")?
+        .prepare_cached("SELECT length, states, last_modified, in_place FROM objects WHERE id = ?1")?
         .query_row([id.as_bytes()], |row| {
             let states: &[u8] = row.get_ref(1)?.as_blob()?;
             Ok(Record {
                 length: unsigned(row.get(0)?),
                 states: states.as_chunks().0.iter().map(State::from_bytes).collect(),
                 last_modified: row.get(2)?,
+                in_place: row.get(3)?,
             })
         })
         .optional()
@@ -295,7 +304,8 @@ pub(super) fn last_modified(catalog: &Connection, id: &Sha256) -> rusqlite::Resu
 /// Every object, the least recently used first.
 pub(super) fn entries(catalog: &Connection) -> rusqlite::Result<Vec<Entry>> {
     let mut statement = catalog.prepare_cached(
-        "SELECT id, length, origin, pinned, added, used, last_modified, scope FROM objects ORDER BY turn",
+        "SELECT id, length, origin, pinned, added, used, last_modified, scope, in_place
+         FROM objects ORDER BY turn",
     )?;
     let entries = statement.query_map([], |row| {
         Ok(Entry {
@@ -307,6 +317,7 @@ pub(super) fn entries(catalog: &Connection) -> rusqlite::Result<Vec<Entry>> {
             added: unsigned(row.get(4)?),
             used: unsigned(row.get(5)?),
             last_modified: row.get(6)?,
+            in_place: row.get(8)?,
         })
     })?;
     entries.collect()
@@ -345,11 +356,12 @@ pub(super) fn set_announced(
     Ok(())
 }
 
-/// The objects whose digest starts with `first`.
+/// The objects of our own whose digest starts with `first`.
 pub(super) fn ids_in_shard(catalog: &Connection, first: u8) -> rusqlite::Result<Vec<Sha256>> {
     let (mut low, mut high) = ([0; 32], [0xff; 32]);
     (low[0], high[0]) = (first, first);
-    let mut statement = catalog.prepare_cached("SELECT id FROM objects WHERE id BETWEEN ?1 AND ?2")?;
+    let mut statement =
+        catalog.prepare_cached("SELECT id FROM objects WHERE id BETWEEN ?1 AND ?2 AND in_place = 0")?;
     let ids = statement.query_map([low, high], id_of)?;
     ids.collect()
 }
@@ -360,8 +372,9 @@ pub(super) fn eviction_order(
     count: u64,
     skip: u64,
 ) -> rusqlite::Result<Vec<(Sha256, u64)>> {
-    let mut statement = catalog
-        .prepare_cached("SELECT id, length FROM objects WHERE pinned = 0 ORDER BY turn LIMIT ?1 OFFSET ?2")?;
+    let mut statement = catalog.prepare_cached(
+        "SELECT id, length FROM objects WHERE pinned = 0 AND in_place = 0 ORDER BY turn LIMIT ?1 OFFSET ?2",
+    )?;
     let victims =
         statement.query_map([signed(count), signed(skip)], |row| Ok((id_of(row)?, unsigned(row.get(1)?))))?;
     victims.collect()
@@ -370,8 +383,9 @@ pub(super) fn eviction_order(
 /// The sums over all objects.
 pub(super) fn totals(catalog: &Connection) -> rusqlite::Result<Totals> {
     let sql = "SELECT objects, bytes,
-                      (SELECT count(*) FROM objects WHERE pinned = 1),
-                      (SELECT coalesce(sum(length), 0) FROM objects WHERE pinned = 1)
+                      (SELECT count(*) FROM objects WHERE pinned = 1 AND in_place = 0),
+                      (SELECT coalesce(sum(length), 0) FROM objects WHERE pinned = 1 AND in_place = 0),
+                      in_place_objects, in_place_bytes
                FROM totals";
     catalog.prepare_cached(sql)?.query_row([], |row| {
         Ok(Totals {
@@ -379,6 +393,8 @@ pub(super) fn totals(catalog: &Connection) -> rusqlite::Result<Totals> {
             bytes: unsigned(row.get(1)?),
             pinned_objects: unsigned(row.get(2)?),
             pinned_bytes: unsigned(row.get(3)?),
+            in_place_objects: unsigned(row.get(4)?),
+            in_place_bytes: unsigned(row.get(5)?),
         })
     })
 }
@@ -386,10 +402,11 @@ pub(super) fn totals(catalog: &Connection) -> rusqlite::Result<Totals> {
 /// Adds an object, or renews the row of one that is there; pin and origin stay, and what was public stays so.
 pub(super) fn insert(catalog: &Connection, row: &NewRow<'_>, now: u64) -> rusqlite::Result<()> {
     let states: Vec<u8> = row.states.iter().flat_map(|state| state.to_bytes()).collect();
-    let sql = "INSERT INTO objects (id, length, states, last_modified, origin, scope, added, used, turn)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?7, ?6, ?6, (SELECT coalesce(max(turn), 0) + 1 FROM objects))
+    let sql = "INSERT INTO objects (id, length, states, last_modified, origin, scope, added, used, in_place, turn)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?7, ?6, ?6, ?8, (SELECT coalesce(max(turn), 0) + 1 FROM objects))
                ON CONFLICT (id) DO UPDATE SET
                    length = excluded.length, states = excluded.states, used = excluded.used, turn = excluded.turn,
+                   in_place = excluded.in_place,
                    last_modified = coalesce(excluded.last_modified, last_modified),
                    scope = CASE WHEN excluded.scope = 'public' THEN 'public' ELSE scope END";
     catalog.prepare_cached(sql)?.execute(params![
@@ -399,7 +416,8 @@ pub(super) fn insert(catalog: &Connection, row: &NewRow<'_>, now: u64) -> rusqli
         row.last_modified,
         row.origin.spelled(),
         signed(now),
-        row.scope.spelled()
+        row.scope.spelled(),
+        row.in_place
     ])?;
     Ok(())
 }
@@ -421,6 +439,20 @@ pub(super) fn touch(catalog: &Connection, id: &Sha256, when: u64) -> rusqlite::R
 pub(super) fn set_pinned(catalog: &Connection, id: &Sha256, pinned: bool) -> rusqlite::Result<bool> {
     let sql = "UPDATE objects SET pinned = ?2 WHERE id = ?1";
     Ok(catalog.prepare_cached(sql)?.execute(params![id.as_bytes(), pinned])? > 0)
+}
+
+/// Says whether object `id` lies in files of others; whether it is another thing than before.
+pub(super) fn set_in_place(catalog: &Connection, id: &Sha256, in_place: bool) -> rusqlite::Result<bool> {
+    let sql = "UPDATE objects SET in_place = ?2 WHERE id = ?1 AND in_place <> ?2";
+    Ok(catalog.prepare_cached(sql)?.execute(params![id.as_bytes(), in_place])? > 0)
+}
+
+/// Whether object `id` lies in files of others, `None` where it is unknown.
+pub(super) fn is_in_place(catalog: &Connection, id: &Sha256) -> rusqlite::Result<Option<bool>> {
+    catalog
+        .prepare_cached("SELECT in_place FROM objects WHERE id = ?1")?
+        .query_row([id.as_bytes()], |row| row.get(0))
+        .optional()
 }
 
 /// Says where object `id` came from; whether there is such an object.
@@ -488,12 +520,12 @@ fn id_of(row: &Row<'_>) -> rusqlite::Result<Sha256> {
 }
 
 /// SQLite's integers are signed. No length or time of ours comes near the limit.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// A negative number, which we never write, is 0.
-fn unsigned(number: i64) -> u64 {
+pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
@@ -516,6 +548,7 @@ mod tests {
             last_modified: None,
             origin: Origin::Download,
             scope: Scope::Public,
+            in_place: false,
         };
         catalog.write(Durability::Relaxed, |c| Ok(insert(c, &row, 5)?)).unwrap();
         id
@@ -529,7 +562,14 @@ mod tests {
         let b = add(&catalog, b"b", 20);
         add(&catalog, b"b", 21);
         catalog.write(Durability::Full, |c| Ok(set_pinned(c, &b, true)?)).unwrap();
-        let sums = Totals { objects: 2, bytes: 31, pinned_objects: 1, pinned_bytes: 21 };
+        let sums = Totals {
+            objects: 2,
+            bytes: 31,
+            pinned_objects: 1,
+            pinned_bytes: 21,
+            in_place_objects: 0,
+            in_place_bytes: 0,
+        };
         assert_eq!(catalog.read(totals).unwrap(), sums);
         catalog.write(Durability::Full, |c| Ok(delete(c, &a)?)).unwrap();
         catalog.write(Durability::Full, |c| Ok(delete(c, &a)?)).unwrap();

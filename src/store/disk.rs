@@ -1,6 +1,6 @@
 //! Files as the store uses them: looked at, preallocated, read in blocks, locked.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -29,6 +29,24 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
+/// What tells whether a file is the one that was hashed: the metadata that neither a new link nor a new mode changes, and
+/// that outlive a restart (the number of a device does not).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) length: u64,
+    /// Seconds and nanoseconds.
+    pub(super) modified: (i64, i64),
+    /// As a signed number, for SQLite has no others.
+    pub(super) inode: i64,
+}
+
+impl Mark {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Self { length: metadata.len(), modified, inode: metadata.ino().cast_signed() }
+    }
+}
+
 impl Stamp {
     pub(super) fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
@@ -40,6 +58,10 @@ impl Stamp {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark { length: self.length, modified: self.modified, inode: self.inode.cast_signed() }
     }
 
     /// Whether `path` names the very file that this stamp was taken of.
@@ -139,6 +161,14 @@ pub(super) fn walk_file<E: From<io::Error>>(
         each(at, block)
     })?;
     Ok((walk.finish(geometry.length()), states))
+}
+
+/// An error where `file` is no longer what `mark` says. A new link to it is no change.
+pub(super) fn unchanged(file: &File, mark: &Mark) -> io::Result<()> {
+    match Mark::of(&file.metadata()?) == *mark {
+        true => Ok(()),
+        false => Err(io::Error::other("it changes while it is read")),
+    }
 }
 
 /// Takes the exclusive lock of `file` if nobody, in this process or another, has it.

@@ -65,6 +65,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The object of the file at `path` left the store while it was imported.
+    pub(super) fn vanished(path: &Path) -> Self {
+        let source = io::Error::other("it was evicted meanwhile: import it again");
+        Self::Io { doing: "importing", path: path.to_owned(), source }
+    }
+
     /// For `map_err`: the system refused `doing` something to `path`.
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, path: path.to_owned(), source }

@@ -81,7 +81,8 @@ mod tests {
             states: Vec::new(),
             last_modified: None,
             file,
-            whole: Bytes::new(),
+            whole: Some(Bytes::new()),
+            place: None,
             store: Weak::new(),
         };
         Arc::new(Object::new(parts, stamp, vec![false; 1]))

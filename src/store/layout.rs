@@ -13,7 +13,10 @@
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
 
 use crate::digest::Sha256;
 
@@ -28,10 +31,18 @@ impl Layout {
         Self { root: cache.join("v1") }
     }
 
-    /// Makes the directories that are missing.
+    /// Makes the directories and the catalog's file where they are missing.
     pub(super) fn create(&self) -> io::Result<()> {
-        fs::create_dir_all(self.objects())?;
-        fs::create_dir_all(self.partials())
+        if let Some(cache) = self.root.parent() {
+            fs::create_dir_all(cache)?;
+        }
+        for folder in [self.root.clone(), self.objects(), self.partials()] {
+            create_directory(&folder)?;
+        }
+        match File::create_new(self.catalog()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => share(&made?, &self.root),
+        }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -74,17 +85,40 @@ impl Layout {
         fits.then(|| self.partials().join(name))
     }
 
-    /// Makes the directory that holds object `id`, surviving a power cut once this returns.
-    pub(super) fn create_shard(&self, id: &Sha256) -> io::Result<PathBuf> {
+    /// Makes the directory that holds object `id`; whether it was missing. It survives a power cut once the folder of objects
+    /// is on disk.
+    pub(super) fn create_shard(&self, id: &Sha256) -> io::Result<bool> {
         let shard = self.shard(id.as_bytes()[0]);
-        match fs::create_dir(&shard) {
-            Ok(()) => sync_directory(&self.objects())?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&shard)?,
-            Err(error) => return Err(error),
+        match create_directory(&shard) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.create()?;
+                create_directory(&shard)
+            }
+            made => made,
         }
-        Ok(shard)
     }
+}
+
+/// Makes one directory; whether it was missing.
+fn create_directory(path: &Path) -> io::Result<bool> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        made => made?,
+    }
+    if let Some(folder) = path.parent() {
+        share(&File::open(path)?, folder)?;
+    }
+    Ok(true)
+}
+
+/// Gives what was just made in `folder` to the owner of `folder`, where we are root: the daemon, which runs as a user of its
+/// own, must be able to use and remove what root's commands have put into its cache.
+pub(super) fn share(made: &File, folder: &Path) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = fs::metadata(folder)?;
+    fchown(made, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// The object that a file of `shard` is, `None` for a name that the store never gives.

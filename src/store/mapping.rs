@@ -1,4 +1,4 @@
-//! The one file that may be unsafe: the shared, read-only mapping of a file.
+//! The shared, read-only mapping of a file: the one place where memory is unsafe.
 #![allow(unsafe_code)]
 
 use std::fs::File;

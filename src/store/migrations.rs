@@ -48,6 +48,55 @@ const STEPS: &[&str] = &[
     // 5: with whom an object may be shared. What a person wanted not to be announced stays near.
     "ALTER TABLE objects ADD COLUMN scope TEXT NOT NULL DEFAULT 'public';
      UPDATE objects SET scope = 'local' WHERE origin = 'seed-silent';",
+    // 6: files that became objects, and objects that lie in such a file. Those take no room of the cache's, and go with the
+    // last file that they lie in.
+    "CREATE TABLE files (
+        path        BLOB PRIMARY KEY NOT NULL,     -- absolute
+        id          BLOB NOT NULL CHECK (length(id) = 32),
+        length      INTEGER NOT NULL,              -- this and the next three: as the file was when it was hashed
+        modified    INTEGER NOT NULL,              -- seconds since 1970 UTC
+        modified_ns INTEGER NOT NULL,
+        inode       INTEGER NOT NULL,
+        in_place    INTEGER NOT NULL               -- whether the object is served out of it
+     );
+     CREATE INDEX files_by_id ON files (id);
+     ALTER TABLE objects ADD COLUMN in_place INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE totals ADD COLUMN in_place_objects INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE totals ADD COLUMN in_place_bytes INTEGER NOT NULL DEFAULT 0;
+     DROP TRIGGER count_insert;
+     DROP TRIGGER count_delete;
+     DROP TRIGGER count_update;
+     CREATE TRIGGER count_insert AFTER INSERT ON objects BEGIN
+        UPDATE totals SET
+            objects = objects + (new.in_place = 0), bytes = bytes + new.length * (new.in_place = 0),
+            in_place_objects = in_place_objects + (new.in_place = 1),
+            in_place_bytes = in_place_bytes + new.length * (new.in_place = 1);
+     END;
+     CREATE TRIGGER count_delete AFTER DELETE ON objects BEGIN
+        UPDATE totals SET
+            objects = objects - (old.in_place = 0), bytes = bytes - old.length * (old.in_place = 0),
+            in_place_objects = in_place_objects - (old.in_place = 1),
+            in_place_bytes = in_place_bytes - old.length * (old.in_place = 1);
+     END;
+     CREATE TRIGGER count_update AFTER UPDATE OF length, in_place ON objects BEGIN
+        UPDATE totals SET
+            objects = objects - (old.in_place = 0) + (new.in_place = 0),
+            bytes = bytes - old.length * (old.in_place = 0) + new.length * (new.in_place = 0),
+            in_place_objects = in_place_objects - (old.in_place = 1) + (new.in_place = 1),
+            in_place_bytes = in_place_bytes - old.length * (old.in_place = 1) + new.length * (new.in_place = 1);
+     END;
+     CREATE TRIGGER object_gone AFTER DELETE ON objects BEGIN
+        DELETE FROM files WHERE id = old.id;
+     END;
+     CREATE TRIGGER file_gone AFTER DELETE ON files WHEN old.in_place = 1 BEGIN
+        DELETE FROM objects WHERE id = old.id AND in_place = 1
+            AND NOT EXISTS (SELECT 1 FROM files WHERE id = old.id AND in_place = 1);
+     END;
+     CREATE TRIGGER file_changed AFTER UPDATE OF id, in_place ON files
+        WHEN old.in_place = 1 AND (new.id <> old.id OR new.in_place = 0) BEGIN
+        DELETE FROM objects WHERE id = old.id AND in_place = 1
+            AND NOT EXISTS (SELECT 1 FROM files WHERE id = old.id AND in_place = 1);
+     END;",
 ];
 
 /// The newest version known here.

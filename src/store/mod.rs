@@ -5,9 +5,12 @@
 //!   (`mapping`), and what is kept open is bounded (`hot`).
 //! - `catalog`, `migrations`: SQLite.
 //! - `quota`: room for what comes, by evicting what was not used longest.
+//! - `publish`: how what is whole enters the store, many objects at a time.
 //! - `announced`: what is offered to others, and when they were last told.
 //! - `leftover`: downloads that were broken off, and where they go on.
-//! - `import`, `verify`, `recover`: local files in, bytes looked at again, leftovers of a killed process out.
+//! - `import`, `files`: local files in, and what they were when they were hashed.
+//! - `in_place`: objects that lie in files of others, and what became of those.
+//! - `verify`, `recover`: bytes looked at again, leftovers of a killed process out.
 //!
 //! Everything is synchronous. Looking an object up takes microseconds and never waits for a writer; whatever waits for
 //! the disk says so. Several processes may use one cache at a time.
@@ -17,13 +20,16 @@ mod assembly;
 mod catalog;
 mod disk;
 mod error;
+mod files;
 mod hot;
 mod import;
+mod in_place;
 mod layout;
 mod leftover;
 mod mapping;
 mod migrations;
 mod object;
+mod publish;
 mod quota;
 mod recover;
 mod verify;
@@ -53,9 +59,11 @@ pub use announced::Offer;
 pub use assembly::Assembly;
 pub use catalog::{Entry, Origin, Scope};
 pub use error::StoreError;
-pub use import::Imported;
+pub use import::{How, Import, ImportSum, Imported, Told, Way};
+pub use in_place::{Hashed, InPlace};
 pub use leftover::Check;
 pub use object::{Object, ObjectReader};
+pub use publish::Finished;
 pub use quota::{Cleared, Stats};
 pub use recover::Recovery;
 pub use verify::{Verdict, Verification};
@@ -93,6 +101,8 @@ struct Shared {
     room: Mutex<()>,
     /// The bytes left for assemblies in memory.
     memory: Arc<AtomicU64>,
+    /// And for those of them that get a file when they are whole.
+    small: Arc<AtomicU64>,
     /// Counts what came and what left.
     changes: watch::Sender<u64>,
     /// Where damage is counted; unset where nobody looks.
@@ -138,6 +148,7 @@ impl Store {
             uses: Mutex::default(),
             room: Mutex::new(()),
             memory: Arc::new(AtomicU64::new(assembly::MEMORY_LIMIT)),
+            small: Arc::new(AtomicU64::new(assembly::SMALL_MEMORY)),
             changes: watch::Sender::new(0),
             metrics: OnceLock::new(),
         };
@@ -210,10 +221,25 @@ impl Store {
     /// # Errors
     /// [`StoreError::Full`] for an object beyond 16 MiB, or where such objects have 64 MiB already.
     pub fn assemble_in_memory(&self, id: Sha256, geometry: Geometry) -> Result<Assembly, StoreError> {
-        Assembly::in_memory(&self.shared, &self.shared.memory, id, geometry)
+        Assembly::in_memory(&self.shared, id, geometry)
     }
 
-    /// Removes object `id`, also a pinned one; whether there was one.
+    /// Starts to put a small object together, in memory until it is published: whoever waits for its bytes does not wait for
+    /// the disk, and room is made for it when it is whole. `None` for an object that is not small, or where those that
+    /// are not published yet take all the memory that there is for them: [`Store::assemble`] takes it. Never waits.
+    pub fn assemble_small(&self, id: Sha256, geometry: Geometry) -> Option<Assembly> {
+        // An object of several pieces may have been begun before.
+        let small = geometry.pieces() == 1 && !self.shared.scratch;
+        small.then(|| Assembly::small(&self.shared, id, geometry).ok())?
+    }
+
+    /// Makes objects part of the store that are whole, as [`Assembly::publish`] does, and waits for the disk once for all of
+    /// them. What became of each, in their order: one that cannot be kept does not keep out the others.
+    pub fn publish_all(&self, finished: Vec<Finished<'_>>) -> Vec<Result<(), StoreError>> {
+        publish::publish(&self.shared, finished)
+    }
+
+    /// Removes object `id`, also a pinned one; whether there was one. Of one that is in place the file stays.
     ///
     /// # Errors
     /// What the system or SQLite refused.
@@ -268,7 +294,7 @@ impl Shared {
     fn open_object(self: &Arc<Self>, id: &Sha256) -> Result<Option<Arc<Object>>, StoreError> {
         let kept = lock(&self.hot).get(id);
         if let Some(object) = kept {
-            if object.is_current() {
+            if object.is_current() && object.place().is_none_or(|place| self.still_lies(id, place)) {
                 return Ok(Some(object));
             }
             let _closed = lock(&self.hot).remove(id);
@@ -285,6 +311,9 @@ impl Shared {
         let Some(record) = self.catalog.read(|catalog| catalog::record(catalog, id))? else {
             return Ok(None);
         };
+        if record.in_place {
+            return self.open_in_place(id, &record);
+        }
         let path = self.layout.object(id);
         match Object::open(*id, record, &path, Arc::downgrade(self)) {
             Ok(object) => Ok(Some(object)),
@@ -306,6 +335,7 @@ impl Shared {
         let path = self.layout.object(id);
         let forgotten = self.catalog.write(Durability::Relaxed, |catalog| {
             Ok(path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+                && catalog::is_in_place(catalog, id)? == Some(false)
                 && catalog::delete(catalog, id)?)
         })?;
         if forgotten {
@@ -330,7 +360,10 @@ impl Shared {
             if stamp.is_of(&path) {
                 self.unlink(&id)?;
             }
-            Ok(!path.exists() && catalog::delete(catalog, &id)?)
+            if path.exists() || catalog::is_in_place(catalog, &id)? != Some(false) {
+                return Ok(false);
+            }
+            Ok(catalog::delete(catalog, &id)?)
         });
         match dropped {
             // Several readers may come upon it at the same time: it is counted once.

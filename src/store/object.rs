@@ -15,12 +15,16 @@ use super::Shared;
 use super::catalog::Record;
 use super::disk::{self, Stamp};
 use super::error::StoreError;
+use super::files::Lying;
 use super::mapping;
 use crate::digest::Sha256;
 use crate::pieces::{Geometry, PieceIndex, State};
 
 /// How much is handed out at once: a full socket buffer, and soon enough.
 const CHUNK: u64 = 256 << 10;
+
+/// How often a range of a file that others write meanwhile is read before we give up.
+const READ_TRIES: u32 = 3;
 
 /// A whole object, open for reading. It stays readable for as long as it is held, also when the store evicts it.
 pub struct Object {
@@ -29,7 +33,10 @@ pub struct Object {
     states: Vec<State>,
     last_modified: Option<String>,
     file: Arc<File>,
-    whole: Bytes,
+    /// The mapping; `None` where others may write the file: a page that they cut off would end this process.
+    whole: Option<Bytes>,
+    /// The file, where it is somebody else's.
+    place: Option<Lying>,
     seen: Mutex<Seen>,
     store: Weak<Shared>,
 }
@@ -47,7 +54,8 @@ pub(super) struct Parts {
     pub(super) states: Vec<State>,
     pub(super) last_modified: Option<String>,
     pub(super) file: Arc<File>,
-    pub(super) whole: Bytes,
+    pub(super) whole: Option<Bytes>,
+    pub(super) place: Option<Lying>,
     pub(super) store: Weak<Shared>,
 }
 
@@ -59,27 +67,59 @@ impl Object {
         path: &Path,
         store: Weak<Shared>,
     ) -> Result<Self, OpenError> {
+        Self::open_as(id, record, path, None, store)
+    }
+
+    /// Opens the object in a file of somebody else's. One that is not what it was when it was hashed is damaged.
+    pub(super) fn open_in_place(
+        id: Sha256,
+        record: Record,
+        place: Lying,
+        store: Weak<Shared>,
+    ) -> Result<Self, OpenError> {
+        let path = place.path.clone();
+        Self::open_as(id, record, &path, Some(place), store)
+    }
+
+    fn open_as(
+        id: Sha256,
+        record: Record,
+        path: &Path,
+        place: Option<Lying>,
+        store: Weak<Shared>,
+    ) -> Result<Self, OpenError> {
         let file = Arc::new(disk::open_regular(path, true).map_err(OpenError::Io)?);
         let stamp = Stamp::of(&file).map_err(OpenError::Io)?;
         let damaged = |what| OpenError::Damaged { stamp, what };
         if stamp.length != record.length {
             return Err(damaged(format!("{} bytes instead of {}", stamp.length, record.length)));
         }
+        if place.as_ref().is_some_and(|place| place.mark != stamp.mark()) {
+            return Err(damaged("its file was changed".to_owned()));
+        }
         let geometry = Geometry::new(record.length).map_err(|error| damaged(error.to_string()))?;
         if record.states.len() != geometry.last() as usize {
             return Err(damaged("the catalog has another number of states than it has pieces".to_owned()));
         }
-        let whole = mapping::map(&file, record.length, None).map_err(OpenError::Io)?;
+        // A file that has another name as well, a hard link into somebody's mirror, is not only ours.
+        let whole = match place.is_none() && stamp.links == 1 {
+            true => Some(mapping::map(&file, record.length, None).map_err(OpenError::Io)?),
+            false => None,
+        };
         let Record { states, last_modified, .. } = record;
         let unverified = vec![false; geometry.pieces() as usize];
-        Ok(Self::new(Parts { id, geometry, states, last_modified, file, whole, store }, stamp, unverified))
+        Ok(Self::new(
+            Parts { id, geometry, states, last_modified, file, whole, place, store },
+            stamp,
+            unverified,
+        ))
     }
 
     /// An object whose pieces are `verified` or will be at their first use.
     pub(super) fn new(parts: Parts, stamp: Stamp, verified: Vec<bool>) -> Self {
-        let Parts { id, geometry, states, last_modified, file, whole, store } = parts;
+        let Parts { id, geometry, states, last_modified, file, whole, place, store } = parts;
         let seen = Mutex::new(Seen { stamp, verified });
-        Self { id, geometry, states, last_modified, file, whole, seen, store }
+        Self { id, geometry, states, last_modified, file, whole, place, seen, store }
     }
 
     /// The digest that names the object.
@@ -107,7 +147,8 @@ impl Object {
         self.last_modified.as_deref()
     }
 
-    /// The bytes of `range`, cut off at the object's end, without a copy. Meant for ranges within one piece.
+    /// The bytes of `range`, cut off at the object's end: without a copy, unless somebody else may write the file. Meant for
+    /// ranges within one piece.
     ///
     /// Before the first use of a piece the whole piece is read and verified, which takes milliseconds, or as long as
     /// the disk takes ([`Object::is_verified`] tells beforehand); later uses look at the file's metadata only.
@@ -118,10 +159,27 @@ impl Object {
     pub fn bytes(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
         let end = range.end.min(self.length());
         let start = range.start.min(end);
+        let Some(whole) = &self.whole else { return self.read(start..end) };
         self.verify_range(start..end)?;
-        // Lossless: these bytes are mapped.
-        #[allow(clippy::cast_possible_truncation, reason = "the mapping is as long as a usize can say")]
-        Ok(self.whole.slice(start as usize..end as usize))
+        Ok(slice(whole, start..end))
+    }
+
+    /// The bytes of a range within the object, of a file that others may write: what was read counts only if the file was
+    /// verified before and shows the same stamp after it.
+    fn read(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let mut buffer = vec![0; usize::try_from(range.end - range.start).unwrap_or(usize::MAX)];
+        for _ in 0..READ_TRIES {
+            let stamp = self.verify_range(range.clone())?;
+            match self.file.read_exact_at(&mut buffer, range.start) {
+                // Looked at again: it was cut off, which its stamp tells.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
+                read => read.map_err(|error| self.unreadable(error))?,
+            }
+            if Stamp::of(&self.file).is_ok_and(|now| now == stamp) {
+                return Ok(buffer.into());
+            }
+        }
+        Err(self.unreadable(io::Error::other("it is being written")))
     }
 
     /// Whether [`Object::bytes`] would answer without reading the disk first.
@@ -140,8 +198,11 @@ impl Object {
     pub fn next_chunk(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
         let piece_end = self.geometry.range(self.geometry.piece_at(range.start)).end;
         let chunk = range.start..range.end.min(piece_end).min(range.start + CHUNK);
-        if self.is_verified(chunk.clone()) {
-            return self.bytes(chunk);
+        if let Some(whole) = &self.whole {
+            let stamp = self.current_stamp()?;
+            if self.pieces_of(&chunk).all(|piece| self.was_verified(piece, stamp)) {
+                return Ok(slice(whole, chunk));
+            }
         }
         tokio::task::block_in_place(|| self.bytes(chunk))
     }
@@ -175,19 +236,25 @@ impl Object {
         })
     }
 
+    /// The file of somebody else's that it lies in.
+    pub(super) fn place(&self) -> Option<&Lying> {
+        self.place.as_ref()
+    }
+
     /// Whether the file is still the one that the store shows under this name, as far as its metadata tell.
     pub(super) fn is_current(&self) -> bool {
         Stamp::of(&self.file).is_ok_and(|stamp| stamp.links > 0 && stamp.length == self.length())
     }
 
-    fn verify_range(&self, range: Range<u64>) -> Result<(), StoreError> {
+    /// Verifies the pieces of `range` that are not yet; what the file showed then.
+    fn verify_range(&self, range: Range<u64>) -> Result<Stamp, StoreError> {
         let stamp = self.current_stamp()?;
         for piece in self.pieces_of(&range) {
             if !self.was_verified(piece, stamp) {
                 self.verify_piece(piece, stamp)?;
             }
         }
-        Ok(())
+        Ok(stamp)
     }
 
     fn pieces_of(&self, range: &Range<u64>) -> Range<PieceIndex> {
@@ -240,14 +307,17 @@ impl Object {
     }
 
     fn damaged(&self, stamp: Stamp, what: String) -> StoreError {
-        match self.store.upgrade() {
-            Some(store) => store.drop_damaged(self.id, stamp, what),
-            None => StoreError::Damaged { id: self.id, what },
+        match (self.store.upgrade(), &self.place) {
+            (Some(store), None) => store.drop_damaged(self.id, stamp, what),
+            (Some(store), Some(place)) => store.drop_changed(self.id, place, what),
+            (None, _) => StoreError::Damaged { id: self.id, what },
         }
     }
 
     fn unreadable(&self, source: io::Error) -> StoreError {
-        let path = self.store.upgrade().map_or_else(Default::default, |store| store.layout.object(&self.id));
+        let own =
+            || self.store.upgrade().map_or_else(Default::default, |store| store.layout.object(&self.id));
+        let path = self.place.as_ref().map_or_else(own, |place| place.path.clone());
         StoreError::Io { doing: "reading", path, source }
     }
 }
@@ -256,6 +326,13 @@ impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Object").field("id", &self.id).field("length", &self.length()).finish_non_exhaustive()
     }
+}
+
+/// These bytes of a mapped object.
+// Lossless: they are mapped.
+#[allow(clippy::cast_possible_truncation, reason = "the mapping is as long as a usize can say")]
+fn slice(whole: &Bytes, range: Range<u64>) -> Bytes {
+    whole.slice(range.start as usize..range.end as usize)
 }
 
 /// Why an object could not be opened.
@@ -285,8 +362,13 @@ impl io::Read for ObjectReader {
         if count == 0 {
             return Ok(0);
         }
-        self.object.verify_range(self.at..end).map_err(io::Error::other)?;
-        self.object.file.read_exact_at(&mut buffer[..count], self.at)?;
+        if self.object.whole.is_some() {
+            self.object.verify_range(self.at..end).map_err(io::Error::other)?;
+            self.object.file.read_exact_at(&mut buffer[..count], self.at)?;
+        } else {
+            let bytes = self.object.read(self.at..end).map_err(io::Error::other)?;
+            buffer[..count].copy_from_slice(&bytes);
+        }
         self.at = end;
         Ok(count)
     }

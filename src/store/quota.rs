@@ -27,6 +27,10 @@ pub struct Stats {
     pub pinned_objects: u64,
     /// Their bytes.
     pub pinned_bytes: u64,
+    /// Objects that lie in files of others, which count in none of the numbers above.
+    pub in_place_objects: u64,
+    /// Their bytes.
+    pub in_place_bytes: u64,
     /// The bytes set apart for objects that are being assembled.
     pub assembling_bytes: u64,
     /// The bytes free on the file system.
@@ -54,13 +58,15 @@ impl Store {
     /// # Errors
     /// What the system or SQLite refused.
     pub fn stats(&self) -> Result<Stats, StoreError> {
-        let Totals { objects, bytes, pinned_objects, pinned_bytes } =
+        let Totals { objects, bytes, pinned_objects, pinned_bytes, in_place_objects, in_place_bytes } =
             self.shared.catalog.read(catalog::totals)?;
         Ok(Stats {
             objects,
             bytes,
             pinned_objects,
             pinned_bytes,
+            in_place_objects,
+            in_place_bytes,
             assembling_bytes: self.shared.assembling()?.bytes,
             free_space: self.shared.free_space()?,
             max_size: self.shared.config.max_size,
@@ -81,7 +87,7 @@ impl Store {
         }
     }
 
-    /// Removes every object that is not pinned, and what broken off downloads left. Those who read one of them keep what they have.
+    /// Removes every object that is neither pinned nor in place, and what broken off downloads left. Those who read one of them keep what they have.
     ///
     /// # Errors
     /// What SQLite refused; what was removed by then is.

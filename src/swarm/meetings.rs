@@ -31,6 +31,8 @@ pub enum Meeting {
 pub struct Meetings {
     /// How often to announce; `None` for never.
     announce_every: Option<Duration>,
+    /// Somebody who came to us would find us.
+    reachable: bool,
     archives: BTreeMap<Sha256, Times>,
 }
 
@@ -47,7 +49,12 @@ struct Times {
 impl Meetings {
     /// No archive yet.
     pub const fn new(announce_every: Option<Duration>) -> Self {
-        Self { announce_every, archives: BTreeMap::new() }
+        Self { announce_every, reachable: true, archives: BTreeMap::new() }
+    }
+
+    /// Whether others could come to us. Where they could not, nothing is announced, and what is due then is due afterwards.
+    pub const fn set_reachable(&mut self, reachable: bool) {
+        self.reachable = reachable;
     }
 
     /// These archives are used now; of too many, the first.
@@ -72,7 +79,10 @@ impl Meetings {
                 times.looking = true;
                 return Some(Meeting::LookUp(*archive));
             }
-            if self.announce_every.is_some() && times.announce_at.is_some_and(|at| at <= now) {
+            if self.announce_every.is_some()
+                && self.reachable
+                && times.announce_at.is_some_and(|at| at <= now)
+            {
                 times.announce_at = None;
                 return Some(Meeting::Announce(*archive));
             }
@@ -83,7 +93,7 @@ impl Meetings {
     /// When there is something to be done although nothing happens.
     pub fn next_timeout(&self, few: bool, now: Instant) -> Option<Instant> {
         let announces = self.archives.values().filter_map(|times| times.announce_at);
-        let announces = announces.filter(|_| self.announce_every.is_some());
+        let announces = announces.filter(|_| self.announce_every.is_some() && self.reachable);
         announces.chain(self.archives.values().filter_map(|times| times.look_at(few, now))).min()
     }
 
@@ -192,6 +202,26 @@ mod tests {
         assert_eq!(all(&mut meetings, false, start + 1000 * second), []);
         meetings.handle_moved(start + 1000 * second);
         assert_eq!(all(&mut meetings, false, start + 1000 * second), [Meeting::Announce(archive(1))]);
+    }
+
+    #[test]
+    fn who_cannot_be_reached_looks_and_announces_nothing_until_he_can() {
+        let (start, minute) = (Instant::now(), Duration::from_secs(60));
+        let mut meetings = Meetings::new(Some(25 * minute));
+        let one = archive(1);
+        meetings.set_archives(&[one], start);
+        meetings.set_reachable(false);
+        assert_eq!(all(&mut meetings, false, start), [Meeting::LookUp(one)]);
+        meetings.handle_looked(&one, true, start);
+        assert_eq!(meetings.next_timeout(false, start), Some(start + LOOK_EVERY), "nothing else is due");
+        meetings.set_reachable(true);
+        assert_eq!(all(&mut meetings, false, start + minute), [Meeting::Announce(one)]);
+        meetings.handle_announced(&one, true, start + minute);
+        meetings.set_reachable(false);
+        meetings.handle_looked(&one, true, start + 40 * minute);
+        assert_eq!(all(&mut meetings, false, start + 40 * minute), []);
+        meetings.set_reachable(true);
+        assert_eq!(all(&mut meetings, false, start + 41 * minute), [Meeting::Announce(one)]);
     }
 
     #[test]

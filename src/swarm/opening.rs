@@ -16,7 +16,7 @@ impl Download {
     /// Nothing is left to this walk: peers fetch what it is in. Where it comes to a piece that is whole already, it ends, for
     /// peers are ahead of it.
     pub(super) fn open_by_mirror(&mut self, now: Instant) {
-        if self.opening_at().is_none_or(|at| now < at) {
+        if self.opening_at(now).is_none_or(|at| now < at) {
             return;
         }
         let Some(start) = self.ledger.front_state() else { return };
@@ -26,7 +26,7 @@ impl Download {
     }
 
     /// When the mirror is to open; `None` where it has, or need not.
-    pub(super) fn opening_at(&self) -> Option<Instant> {
+    pub(super) fn opening_at(&self, now: Instant) -> Option<Instant> {
         let open = self.opening.is_none()
             && self.mirror == Mirror::Standby
             && self.prefer == Prefer::Speed
@@ -38,11 +38,15 @@ impl Download {
             && self.ledger.prefix() == 0
             && !self.is_crowd()
             && !self.fetches.values().any(|fetch| matches!(fetch, Fetch::Walk { .. }));
-        (open && !self.has_company()).then(|| self.started + pace::OPENING)
+        (open && !self.has_company(now)).then(|| self.started + pace::OPENING)
     }
 
-    /// Whether the mirror is spared for nodes of the local network, to which it is one for all.
-    fn has_company(&self) -> bool {
+    /// Whether the mirror is spared for nodes of the local network, to which it is one for all, or may have to be: they have
+    /// been asked a moment ago.
+    fn has_company(&self, now: Instant) -> bool {
+        if self.is_asking_nodes(now) {
+            return true;
+        }
         let nodes = self.peers.iter().filter(|peer| self.is_node(peer.id));
         nodes.into_iter().any(|peer| peer.is_promising() && !self.is_mute_node(peer))
     }

@@ -95,7 +95,7 @@ impl Download {
             Due::Now if self.mirror == Mirror::Standby => Some(now),
             _ => None,
         };
-        let opening = self.opening_at();
+        let opening = self.opening_at(now);
         let patience =
             (self.last_release + pace::APT_PATIENCE > now).then(|| self.last_release + pace::APT_PATIENCE);
         let findings = self.findings_until.filter(|until| *until > now);

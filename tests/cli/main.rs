@@ -5,7 +5,13 @@
 mod bootstrap;
 mod doctor;
 mod keygen;
+mod keys;
+mod manual;
 mod service;
+mod settings;
+#[path = "../support/mod.rs"]
+mod support;
+mod terminal;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,4 +8,5 @@ mod support;
 mod discovery;
 mod network;
 mod off;
+mod router;
 mod scenario;

@@ -1,4 +1,4 @@
-//! `lan.enabled = false`: nothing of multicast in the process.
+//! `lan.enabled = false`: nothing of multicast in the process. `lan.interfaces`: nothing of it on others.
 
 use crate::network::on_a_network;
 use crate::support::wait_for;
@@ -25,5 +25,18 @@ fn nothing_listens_for_multicast_where_it_is_off() {
         let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
         assert!(names.into_iter().all(|name| !name.contains("mDNS")));
         assert!(quiet.peers().is_empty() && loud.peers().is_empty());
+    });
+}
+
+#[test]
+fn only_the_interfaces_that_are_named_are_used() {
+    on_a_network("off::only_the_interfaces_that_are_named_are_used", |network| {
+        let [first, second, other] = [2, 3, 4].map(|number| network.host(number));
+        let elsewhere = other.setup().with("[lan]\ninterfaces = [\"eth1\"]\n").start();
+        let named = first.setup().with("[lan]\ninterfaces = [\"eth1\", \"eth0\"]\n").start();
+        let all = second.setup().start();
+        first.wait_for_peers(&named, &[second.peer()]);
+        second.wait_for_peers(&all, &[first.peer()]);
+        assert!(other.peers().is_empty(), "{:?}\n{}", other.peers(), elsewhere.log());
     });
 }

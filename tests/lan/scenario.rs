@@ -1,5 +1,9 @@
 //! One copy from the mirror for a whole network: machines that install the same at the same moment.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use aptpeer::digest::Sha256;
@@ -40,9 +44,68 @@ struct Report {
 
 fn machine<'a>(network: &'a Network, number: u8, mirror: &Mirror, repository: &Repository) -> Machine<'a> {
     let host = network.host(number);
-    let daemon = host.setup().with("[log]\nlevel = \"info\"\n").start();
+    let level = if logs().is_some() { "debug" } else { "info" };
+    let daemon = host.setup().with(&format!("[log]\nlevel = \"{level}\"\n")).start();
     let apt = Apt::new().within(&host.namespace()).proxy("127.0.0.1:9977".parse().unwrap());
     Machine { host, daemon, apt: apt.one_line(&mirror.url(), repository) }
+}
+
+/// Where the logs of all machines go, if anywhere.
+fn logs() -> Option<PathBuf> {
+    std::env::var_os("LAN_TEST_LOGS").map(PathBuf::from)
+}
+
+/// A number from the environment, or the usual one.
+fn figure<T: FromStr>(name: &str, usual: T) -> T {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+/// How the mirror's line was used over a time.
+#[derive(Debug, Default)]
+struct Line {
+    /// What had been sent at the end of each [`TICK`], since it began.
+    sent: Vec<u64>,
+}
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// What the mirror's interface has sent ever.
+fn sent_by_line() -> u64 {
+    std::fs::read_to_string("/sys/class/net/eth0/statistics/tx_bytes").unwrap().trim().parse().unwrap()
+}
+
+impl Line {
+    /// Watches the line while `within` runs.
+    fn watch<T>(within: impl FnOnce() -> T) -> (Self, T) {
+        let (ended, over) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let watching = scope.spawn(move || {
+                let (from, mut sent) = (sent_by_line(), Vec::new());
+                while over.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                    sent.push(sent_by_line() - from);
+                }
+                Self { sent }
+            });
+            let result = within();
+            drop(ended);
+            (watching.join().unwrap(), result)
+        })
+    }
+
+    /// Prints what it did, in parts of what it could.
+    fn tell(&self, megabits: u32) {
+        let most = f64::from(megabits) * 125_000.0 * TICK.as_secs_f64();
+        let steps = self.sent.iter().scan(0, |before, sent| Some(sent - std::mem::replace(before, *sent)));
+        let used: Vec<f64> = steps.map(|bytes| bytes as f64 / most).collect();
+        let last = used.iter().rposition(|part| *part > 0.05).map_or(0, |last| last + 1);
+        let idle: f64 = used[..last].iter().map(|part| (1.0 - part).max(0.0)).sum();
+        let tail = used.len() - last;
+        println!(
+            "the line: {last} ticks, of which it was idle for {idle:.1}; {tail} more until the last was done"
+        );
+        let text: Vec<String> = used.iter().map(|part| format!("{:.0}", part * 10.0)).collect();
+        println!("{}", text.join(" "));
+    }
 }
 
 impl Machine<'_> {
@@ -72,9 +135,12 @@ fn ratio(bytes: u64, of: u64) -> f64 {
 /// Prints what the mirror has sent more than once.
 fn tell_duplicates(mirror: &Mirror, repository: &Repository, packages: &[Package]) {
     let (mut files, mut bytes) = (0, 0);
+    let mut asked: BTreeMap<usize, usize> = BTreeMap::new();
     for package in packages {
         let built = repository.package(&package.name);
-        let sent = mirror.bytes(&format!("*{}", built.filename));
+        let path = format!("*{}", built.filename);
+        let sent = mirror.bytes(&path);
+        *asked.entry(mirror.requests(&path)).or_default() += 1;
         if sent > built.size {
             files += 1;
             bytes += sent - built.size;
@@ -83,7 +149,7 @@ fn tell_duplicates(mirror: &Mirror, repository: &Repository, packages: &[Package
             }
         }
     }
-    println!("{files} files more than once, {bytes} bytes too many");
+    println!("{files} files more than once, {bytes} bytes too many; files by requests: {asked:?}");
 }
 
 #[track_caller]
@@ -104,7 +170,8 @@ fn run(network: &Network, plan: &Plan) -> Report {
     // One machine by itself: what all are measured by.
     let mut lone = machine(network, 2, &mirror, &repository);
     lone.apt.update().succeeded();
-    let alone = lone.install(&names);
+    let (line, alone) = Line::watch(|| lone.install(&names));
+    line.tell(plan.megabits);
     let (one_copy, one_index) = sent(&mirror);
     lone.daemon.terminate();
     drop(lone);
@@ -119,19 +186,28 @@ fn run(network: &Network, plan: &Plan) -> Report {
     });
     let (_, index_bytes) = sent(&mirror);
     let (killed, living) = machines.split_at(plan.killed);
-    let slowest = std::thread::scope(|scope| {
-        let dying: Vec<_> =
-            killed.iter().map(|machine| scope.spawn(|| machine.apt.install(&names))).collect();
-        let installs: Vec<_> = living.iter().map(|machine| scope.spawn(|| machine.install(&names))).collect();
-        if !killed.is_empty() {
-            assert!(wait_for(LIMIT, || (sent(&mirror).0 >= one_copy / 2).then_some(())).is_some());
-            for machine in killed {
-                machine.daemon.signal(rustix::process::Signal::KILL);
+    let (line, slowest) = Line::watch(|| {
+        std::thread::scope(|scope| {
+            let dying: Vec<_> =
+                killed.iter().map(|machine| scope.spawn(|| machine.apt.install(&names))).collect();
+            let installs: Vec<_> =
+                living.iter().map(|machine| scope.spawn(|| machine.install(&names))).collect();
+            if !killed.is_empty() {
+                assert!(wait_for(LIMIT, || (sent(&mirror).0 >= one_copy / 2).then_some(())).is_some());
+                for machine in killed {
+                    machine.daemon.signal(rustix::process::Signal::KILL);
+                }
             }
-        }
-        dying.into_iter().for_each(|install| drop(install.join()));
-        installs.into_iter().map(|install| install.join().unwrap()).max().unwrap()
+            dying.into_iter().for_each(|install| drop(install.join()));
+            installs.into_iter().map(|install| install.join().unwrap()).max().unwrap()
+        })
     });
+    line.tell(plan.megabits);
+    if let Some(folder) = logs() {
+        for (number, machine) in machines.iter().enumerate() {
+            std::fs::write(folder.join(format!("{number}.log")), machine.daemon.log()).unwrap();
+        }
+    }
     for machine in living {
         let have = machine.apt.archives();
         assert_eq!(have.len(), packages.len());
@@ -199,7 +275,14 @@ fn a_network_that_loses_machines_takes_little_more() {
 #[ignore = "takes minutes, and a machine with nothing else to do"]
 fn eight_machines_take_one_copy() {
     on_a_network("scenario::eight_machines_take_one_copy", |network| {
-        let plan = Plan { hosts: 8, small: 200, large: 2, large_bytes: 50_000_000, killed: 0, megabits: 100 };
+        let plan = Plan {
+            hosts: figure("LAN_TEST_HOSTS", 8),
+            small: figure("LAN_TEST_SMALL", 200),
+            large: figure("LAN_TEST_LARGE", 2),
+            large_bytes: figure("LAN_TEST_LARGE_BYTES", 50_000_000),
+            killed: 0,
+            megabits: figure("LAN_TEST_MEGABITS", 100),
+        };
         let report = run(network, &plan);
         assert!(report.copies <= 1.15, "{} copies", report.copies);
         assert!(report.slowest <= report.alone.mul_f64(1.25), "{:?} and {:?}", report.slowest, report.alone);

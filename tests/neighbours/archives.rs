@@ -6,6 +6,7 @@ use aptpeer::wire::HaveSet;
 
 use crate::liars::{Liar, have};
 use crate::support::daemon::Daemon;
+use crate::support::http::get;
 use crate::support::mirror::Mirror;
 use crate::support::repository::{Package, Repository};
 use crate::tracker::Tracker;
@@ -71,8 +72,8 @@ fn nothing_is_announced_where_the_user_does_not_want_it_and_others_are_found_all
     let asked = tracker.asked_by(quiet.dht());
     let of_packages = repository.built().iter().map(|built| InfoHash::from(built.sha256));
     assert!(!of_packages.into_iter().any(|package| asked.contains(&package)), "a datagram for a package");
-    let peers = tracker.peers(InfoHash::from(archive()));
-    assert!(!peers.iter().any(|peer| peer.port() == quiet.peer().port()), "{peers:?}");
+    let announced = tracker.announced();
+    assert!(!announced.iter().any(|(_, port)| *port == quiet.peer().port()), "{announced:?}");
 }
 
 #[test]
@@ -96,4 +97,43 @@ fn what_enough_neighbours_do_not_have_is_not_looked_for_unless_it_is_large() {
     let large = InfoHash::from(repository.package("large").sha256);
     assert!(tracker.asked_by(daemon.dht()).contains(&large));
     assert!(poor.iter().all(|poor| poor.asked("/hash/") == 0), "nobody is asked for what he has not");
+}
+
+#[test]
+fn neighbours_are_shown_with_what_they_told_before_anybody_asked_them_for_a_file() {
+    let repository = packages(3);
+    let (mirror, tracker) = (Mirror::start(&repository.root()), Tracker::start());
+    let held: Vec<_> = repository.built().iter().map(|built| built.sha256).collect();
+    let stranger = Liar::start("127.7.1.1", have(HaveSet::of(&held).to_bytes()));
+    let named = Liar::start("127.7.2.1", have(HaveSet::of(&held[..1]).to_bytes()));
+    tracker.add(InfoHash::from(archive()), stranger.server.address());
+    let daemon = node(&repository, &tracker).peer(named.server.address()).start();
+    daemon.wait_for_dht();
+    through(&daemon, &mirror, &repository).update().succeeded();
+    wait_for_sets(&daemon, 2);
+
+    let document = get(daemon.status(), "/peers").text();
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    for (who, kind, way, objects) in
+        [(&named, "neighbour", "named", 1), (&stranger, "stranger", "archive", 3)]
+    {
+        let address = who.server.address().to_string();
+        let all = document["peers"].as_array().unwrap();
+        let peer = all.iter().find(|peer| peer["address"] == address).expect("it is known");
+        assert_eq!(
+            (&peer["kind"], &peer["way"], &peer["objects"]),
+            (&kind.into(), &way.into(), &objects.into())
+        );
+        assert!(peer["objects_age_seconds"].as_u64().unwrap() < SOON.as_secs(), "{peer}");
+    }
+    assert_eq!(stranger.asked("/hash/"), 0);
+    let page = get(daemon.status(), "/").text();
+    assert!(page.contains("same archive") && page.contains("3 objects"), "{page}");
+    let table = std::process::Command::new(env!("CARGO_BIN_EXE_aptpeer"))
+        .args(["--config", daemon.config().to_str().unwrap(), "peers"])
+        .output()
+        .unwrap();
+    let table = String::from_utf8(table.stdout).unwrap();
+    let line = table.lines().find(|line| line.contains(&stranger.server.address().to_string())).unwrap();
+    assert!(line.contains("archive") && line.contains(" ago"), "{table}");
 }

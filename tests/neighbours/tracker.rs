@@ -24,12 +24,18 @@ pub(crate) struct Tracker {
 struct Shared {
     stopped: AtomicBool,
     asked: Mutex<Vec<(SocketAddr, InfoHash)>>,
+    announced: Mutex<Vec<(InfoHash, u16)>>,
     peers: Mutex<BTreeMap<InfoHash, BTreeSet<SocketAddrV4>>>,
 }
 
 impl Tracker {
     pub(crate) fn start() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1:0", None)
+    }
+
+    /// One at this address, which tells all who ask that it sees them at `seen` (BEP 42, "ip").
+    pub(crate) fn at(address: &str, seen: Option<SocketAddrV4>) -> Self {
+        let socket = UdpSocket::bind(address).unwrap();
         socket.set_read_timeout(Some(LOOK_EVERY)).unwrap();
         let address = socket.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
@@ -38,7 +44,7 @@ impl Tracker {
             let mut datagram = [0; 2048];
             while !serving.stopped.load(Ordering::SeqCst) {
                 let Ok((length, from)) = socket.recv_from(&mut datagram) else { continue };
-                if let Some(answer) = serving.answer(&datagram[..length], from) {
+                if let Some(answer) = serving.answer(&datagram[..length], (address, from), seen) {
                     let _ = socket.send_to(&answer, from);
                 }
             }
@@ -54,6 +60,11 @@ impl Tracker {
     pub(crate) fn asked_by(&self, from: SocketAddr) -> Vec<InfoHash> {
         let asked = self.shared.asked.lock().unwrap();
         asked.iter().filter(|(by, _)| *by == from).map(|(_, what)| *what).collect()
+    }
+
+    /// Everything that anybody announced, with the port that he told.
+    pub(crate) fn announced(&self) -> Vec<(InfoHash, u16)> {
+        self.shared.announced.lock().unwrap().clone()
     }
 
     /// Who announced himself under this.
@@ -76,8 +87,13 @@ impl Drop for Tracker {
 }
 
 impl Shared {
-    /// The answer to a query of BEP 5; `None` for anything else.
-    fn answer(&self, datagram: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
+    /// The answer of the node at `own` to a query of BEP 5; `None` for anything else.
+    fn answer(
+        &self,
+        datagram: &[u8],
+        (own, from): (SocketAddr, SocketAddr),
+        seen: Option<SocketAddrV4>,
+    ) -> Option<Vec<u8>> {
         let query = Value::parse(datagram).ok()?;
         let (transaction, method) = (query.get("t")?.bytes()?, query.get("q")?.bytes()?);
         let arguments = query.get("a")?;
@@ -93,21 +109,36 @@ impl Shared {
                 let port = u16::try_from(arguments.get("port")?.integer()?).ok()?;
                 let SocketAddr::V4(mut peer) = from else { return None };
                 peer.set_port(port);
+                self.announced.lock().unwrap().push((hash, port));
                 self.peers.lock().unwrap().entry(hash).or_default().insert(peer);
             }
             _ => {}
         }
         let mut writer = Writer::default();
-        writer.dictionary().key("r").dictionary();
-        writer.key("id").bytes(&[0x55; 20]).key("nodes").bytes(b"").key("token").bytes(b"token");
+        writer.dictionary();
+        if let Some(seen) = seen {
+            writer.key("ip").bytes(&compact(seen));
+        }
+        writer.key("r").dictionary();
+        writer.key("id").bytes(&id_at(own)).key("nodes").bytes(b"").key("token").bytes(b"token");
         if !values.is_empty() {
             writer.key("values").list();
             for peer in values.iter().take(50) {
-                writer.bytes(&[&peer.ip().octets()[..], &peer.port().to_be_bytes()].concat());
+                writer.bytes(&compact(*peer));
             }
             writer.end();
         }
         writer.end().key("t").bytes(transaction).key("y").bytes(b"r").end();
         Some(writer.finish())
     }
+}
+
+fn compact(address: SocketAddrV4) -> Vec<u8> {
+    [&address.ip().octets()[..], &address.port().to_be_bytes()].concat()
+}
+
+/// Nodes of different networks have different names.
+fn id_at(address: SocketAddr) -> [u8; 20] {
+    let SocketAddr::V4(address) = address else { panic!("{address} is not IPv4") };
+    [0x55 ^ address.ip().octets()[1]; 20]
 }

@@ -6,9 +6,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bridge;
 mod router;
 mod scope;
 mod secret;
 mod switches;
 mod tap;
+#[allow(dead_code)]
+#[path = "../neighbours/tracker.rs"]
+mod tracker;
+mod unreachable;
 mod world;

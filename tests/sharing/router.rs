@@ -6,14 +6,14 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aptpeer::reach::{Mapped, Mapper, Mapping, Ways};
+use aptpeer::reach::{Door, Mapped, Mapper, Mapping, Pinhole, Ways};
 use tokio_util::sync::CancellationToken;
 
 const SOON: Duration = Duration::from_secs(60);
 const PORT: u16 = 9979;
 
 /// The ports that are open at a router, such as `TCP 9979`.
-type Open = Arc<Mutex<BTreeSet<String>>>;
+pub(crate) type Open = Arc<Mutex<BTreeSet<String>>>;
 
 /// A socket that nobody answers on.
 fn nobody() -> (UdpSocket, SocketAddr) {
@@ -47,7 +47,7 @@ fn note(open: &Open, transport: &str, port: &[u8], lifetime: &[u8]) {
 }
 
 /// RFC 6886, with another external port than was asked for.
-fn natpmp(question: &[u8], open: &Open) -> Vec<u8> {
+pub(crate) fn natpmp(question: &[u8], open: &Open) -> Vec<u8> {
     match question {
         [0, 0] => vec![0, 128, 0, 0, 0, 0, 0, 1, 8, 8, 4, 4],
         [0, opcode @ (1 | 2), ..] if question.len() == 12 => {
@@ -106,6 +106,39 @@ fn a_newer_router_does_so_too() {
     let (answer, meanwhile, afterwards) = run(Ways { router: Some(at), ssdp }, &open);
     assert_eq!(answer, Some(Some(Mapping { port: PORT, address: Some([8, 8, 4, 4].into()) })));
     assert_eq!((meanwhile, afterwards), (both(), Vec::new()));
+}
+
+#[test]
+fn a_router_lets_others_in_by_ipv6_for_the_address_that_asks_and_is_told_the_end() {
+    let Ok(socket) = UdpSocket::bind("[::1]:0") else {
+        println!("skipped: no IPv6 here");
+        return;
+    };
+    let at = socket.local_addr().unwrap();
+    let (open, asked) = (Open::default(), Open::default());
+    let (shared, noted) = (open.clone(), asked.clone());
+    std::thread::spawn(move || {
+        let mut space = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut space) {
+            let client: [u8; 16] = space[8..24].try_into().unwrap();
+            noted.lock().unwrap().insert(std::net::Ipv6Addr::from(client).to_string());
+            socket.send_to(&pcp(&space[..length], &shared), from).unwrap();
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let door = Door { own: std::net::Ipv6Addr::LOCALHOST, router: at };
+        let pinhole = Pinhole::new(PORT, Some(door));
+        let mut opened = pinhole.opened();
+        let running = tokio::spawn(pinhole.run(shutdown.clone()));
+        tokio::time::timeout(SOON, opened.wait_for(|opened| *opened)).await.unwrap().unwrap();
+        assert_eq!(open.lock().unwrap().iter().cloned().collect::<Vec<_>>(), both());
+        shutdown.cancel();
+        tokio::time::timeout(SOON, running).await.unwrap().unwrap();
+    });
+    assert!(open.lock().unwrap().is_empty());
+    assert_eq!(asked.lock().unwrap().iter().collect::<Vec<_>>(), ["::1"]);
 }
 
 /// One request after another: the description, and calls.

@@ -18,13 +18,13 @@ use crate::tap::Tap;
 use crate::world::{aptpeer, install, learn, path, seed};
 
 /// Where a swarm's secret lies.
-struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
     /// With the secret of a new swarm.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
         let made = aptpeer(&["swarm", "create", place.secret().to_str().unwrap()]);
         assert!(made.status.success(), "{made:?}");
@@ -36,11 +36,11 @@ impl Place {
         self.folder.path().join("secret")
     }
 
-    fn swarm(&self) -> Swarm {
+    pub(crate) fn swarm(&self) -> Swarm {
         Swarm::private(Secret::parse(&std::fs::read_to_string(self.secret()).unwrap()).unwrap())
     }
 
-    fn member(&self) -> Setup {
+    pub(crate) fn member(&self) -> Setup {
         Setup::new().with(&format!("[swarm]\nsecret_file = \"{}\"\n", self.secret().display()))
     }
 }

@@ -1,6 +1,8 @@
-//! Each switch of `[privacy]`, by what is on the wire.
+//! Each switch of `[privacy]`, and who is trusted as a publisher, by what is on the wire.
 
 use std::time::Duration;
+
+use aptpeer::dht::mutable_target;
 
 use crate::support::daemon::Setup;
 use crate::support::mirror::Mirror;
@@ -53,4 +55,28 @@ fn who_does_not_announce_looks_for_peers_all_the_same() {
     assert!(quiet.with(GET_PEERS) > 0, "it looks");
     assert_eq!((quiet.with(ANNOUNCE), quiet.with(PUT)), (0, 0));
     assert!(silent.stats()["announcing"]["held"].as_u64().unwrap_or(0) == 0, "{}", silent.stats());
+}
+
+#[test]
+fn lists_are_looked_for_under_the_keys_of_those_publishers_that_are_named() {
+    let repository = Repository::with(&[Package::new("three", "1", 9_000_000)]);
+    let mirror = Mirror::start(&repository.root());
+    let entrance = Setup::bootstrap().start();
+    let key = [7; 32];
+    let named = format!("[dht]\npublishers = [\"{}\"]\n", "07".repeat(32));
+    let [with, without] = [named.as_str(), ""].map(|publishers| {
+        let tap = Tap::to(Some(entrance.dht()));
+        let daemon = Setup::new().dht(&[tap.address()]).with(publishers).start();
+        daemon.wait_for_dht();
+        learn(&daemon, &mirror);
+        let object = install(&daemon, &mirror, &repository, "three");
+        assert!(
+            wait_for(SOON, || (tap.with(b"1:q3:get1:") > 0).then_some(())).is_some(),
+            "it looks for lists"
+        );
+        (tap, object, daemon)
+    });
+    let target = mutable_target(&key, with.1.as_bytes());
+    assert!(wait_for(SOON, || (with.0.with(target.as_bytes()) > 0).then_some(())).is_some());
+    assert_eq!(without.0.with(target.as_bytes()), 0);
 }

@@ -1,13 +1,17 @@
 //! Local files become objects.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 use super::*;
-use aptpeer::store::{Origin, StoreError};
+use aptpeer::store::{Import, Origin, StoreError, Way};
 
 fn file(cache: &Cache, name: &str, bytes: &[u8]) -> PathBuf {
     let path = cache.path().join(name);
-    fs::write(&path, bytes).unwrap();
+    // As whatever keeps a pool does it: by a new file.
+    let new = cache.path().join("new");
+    fs::write(&new, bytes).unwrap();
+    fs::rename(new, &path).unwrap();
     path
 }
 
@@ -54,6 +58,29 @@ fn a_changed_file_is_another_object() {
     let second = store.import_file(&file(&cache, "f", b"second"), Origin::Seed).unwrap();
     assert_eq!(read(&store, &first.id), b"first");
     assert_eq!(read(&store, &second.id), b"second");
+}
+
+#[test]
+fn a_linked_file_that_is_written_over_is_noticed_and_left_alone() {
+    let cache = Cache::new();
+    let store = cache.open();
+    let bytes = sample(2 * piece() + 100, 5);
+    let path = file(&cache, "f", &bytes);
+    let all = Import { origin: Origin::Seed, way: Way::Link };
+    let sum = store.import([path.clone()].into_iter(), all, |_| {}).unwrap();
+    assert_eq!((sum.files, sum.linked), (1, 1));
+    let id = Sha256::of(&bytes);
+    assert!(read(&store, &id) == bytes);
+    // Its second piece, with the times that it had.
+    let times = fs::FileTimes::new().set_modified(path.metadata().unwrap().modified().unwrap());
+    let written = fs::File::options().write(true).open(&path).unwrap();
+    written.write_all_at(b"other", piece() as u64 + 7).unwrap();
+    written.set_times(times).unwrap();
+    let object = store.get(&id).unwrap().unwrap();
+    assert_eq!(object.bytes(0..100).unwrap(), bytes[..100], "the first piece is what it was");
+    assert!(matches!(object.bytes(object.geometry().range(1)), Err(StoreError::Damaged { .. })));
+    assert!(store.get(&id).unwrap().is_none());
+    assert!(!cache.object(&id).exists() && path.exists(), "only the cache's name is gone");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod leftover;
 mod objects;
 mod quota;
 mod recovery;
+mod together;
 
 use std::path::{Path, PathBuf};
 

@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod apt;
+pub mod capture;
 pub mod daemon;
 pub mod http;
 pub mod mirror;
@@ -15,6 +16,7 @@ pub mod relay;
 pub mod repository;
 pub mod server;
 pub mod switch;
+pub mod terminal;
 
 use std::time::{Duration, Instant};
 

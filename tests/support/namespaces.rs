@@ -41,9 +41,14 @@ impl Namespace {
 
     /// Does it in a thread that is in this namespace. Sockets, threads and processes that are made there stay there.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        Self::visit(&self.name, work)
+    }
+
+    /// The same in the namespace of that name, which may be another process's.
+    pub fn visit<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
-                let namespace = File::open(format!("/run/netns/{}", self.name)).unwrap();
+                let namespace = File::open(format!("/run/netns/{name}")).unwrap();
                 move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
                 drop(namespace);
                 work()

@@ -44,6 +44,8 @@ pub(super) fn daemon(settings: &Settings, record: Option<&Record>) -> Vec<Findin
     let stats: Option<Value> = stats.and_then(|stats| serde_json::from_slice(&stats).ok());
     let mut findings = vec![health];
     findings.extend(stats.iter().flat_map(others));
+    let port = record.peers.first().map(SocketAddr::port);
+    findings.extend(stats.iter().map(|stats| outside(stats, unwanted(settings), port)));
     findings
 }
 
@@ -66,6 +68,42 @@ fn others(stats: &Value) -> Vec<Finding> {
     };
     let peers = Finding::ok("peers", format!("{} of late", number(&stats["peers"])));
     vec![dht, peers]
+}
+
+/// Why strangers are not wanted at all, where they are not.
+const fn unwanted(settings: &Settings) -> Option<&'static str> {
+    match (settings.privacy.lan_only, settings.dht.enabled) {
+        (true, _) => Some("privacy.lan_only is true"),
+        (_, false) => Some("dht.enabled is false"),
+        _ => None,
+    }
+}
+
+/// Whether strangers can reach the peer port, and what to do where they cannot.
+fn outside(stats: &Value, unwanted: Option<&str>, port: Option<u16>) -> Finding {
+    const ABOUT: &str = "outside";
+    let Some(port) = port else {
+        return Finding::ok(ABOUT, "nobody gets files from here, for network.listen is empty");
+    };
+    if let Some(why) = unwanted {
+        return Finding::ok(ABOUT, format!("strangers are not to find port {port}, for {why}"));
+    }
+    let why = stats["reachable_because"].as_str().unwrap_or("nobody from outside has come so far");
+    match stats["reachable"].as_str() {
+        Some("yes") => Finding::ok(ABOUT, format!("strangers reach port {port}: {why}")),
+        Some("no") => Finding::warning(
+            ABOUT,
+            format!("strangers do not reach port {port}: {why}"),
+            format!(
+                "forward port {port}, TCP and UDP, to this machine in the settings of the router, and let it in at the \
+                 firewall; then set network.port_mapping = false. apt gets its files all the same"
+            ),
+        ),
+        _ => Finding::ok(
+            ABOUT,
+            format!("nobody knows yet whether strangers reach port {port}, TCP and UDP: {why}"),
+        ),
+    }
 }
 
 /// Whether a daemon could have what the configuration names.
@@ -94,5 +132,28 @@ fn port(key: &str, address: SocketAddr, protocol: Protocol) -> Finding {
             format!("{name} {address} cannot be had ({key}): {why}"),
             format!("end that program, or set {key} to another address"),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::Verdict;
+
+    #[test]
+    fn who_wants_strangers_and_does_not_get_them_is_warned_with_the_port_to_forward() {
+        let port = Some(9979);
+        let stats =
+            |reachable: &str| serde_json::json!({ "reachable": reachable, "reachable_because": "so" });
+        let no = outside(&stats("no"), None, port);
+        assert_eq!(no.verdict, Verdict::Warning);
+        assert!(
+            no.text.ends_with("9979: so") && no.remedy.unwrap().contains("forward port 9979, TCP and UDP")
+        );
+        for reachable in ["yes", "unknown"] {
+            assert_eq!(outside(&stats(reachable), None, port).verdict, Verdict::Ok);
+        }
+        assert_eq!(outside(&stats("no"), None, None).verdict, Verdict::Ok, "it serves nobody");
+        assert_eq!(outside(&stats("no"), Some("so"), port).verdict, Verdict::Ok, "it wants nobody");
     }
 }

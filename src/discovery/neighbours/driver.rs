@@ -39,6 +39,8 @@ enum Done {
 /// One run of the driver.
 struct Round<'a> {
     all: &'a Neighbours,
+    /// Where others reach us now, `None` where they cannot.
+    port: &'a (dyn Fn() -> Option<u16> + Send + Sync),
     meetings: Meetings,
     archives: Vec<Archive>,
     looked_around: Option<Instant>,
@@ -47,18 +49,20 @@ struct Round<'a> {
 
 impl Neighbours {
     /// Asks and announces until `shutdown`. `lan` are the peers of the local network as they come and go, with their
-    /// `addresses`; `banned` says who is banned for lies, and is asked every few seconds.
+    /// `addresses`; `banned` says who is banned for lies, and `port` at which port others reach us, if they do: both are
+    /// asked every few seconds.
     pub async fn run<T: Send + Sync>(
         &self,
         mut lan: watch::Receiver<T>,
         addresses: impl Fn(&T) -> Vec<SocketAddr> + Send + Sync,
         banned: impl Fn() -> Vec<SocketAddr> + Send + Sync,
+        port: impl Fn() -> Option<u16> + Send + Sync,
         shutdown: CancellationToken,
     ) {
-        let every = self.config.announce.map(|(_, every)| every);
         let mut round = Round {
             all: self,
-            meetings: Meetings::new(every),
+            port: &port,
+            meetings: Meetings::new(self.config.announce),
             archives: Vec::new(),
             looked_around: None,
             tasks: JoinSet::new(),
@@ -97,6 +101,7 @@ impl Round<'_> {
         self.archives = (config.archives)();
         let names: Vec<_> = self.archives.iter().map(|archive| archive.name).collect();
         self.meetings.set_archives(&names, now);
+        self.meetings.set_reachable((self.port)().is_some());
         let mut machine = self.all.lock();
         machine.set_always(Bond::Fixed, &self.others(&config.fixed.addresses()), now);
         machine.set_always(Bond::Lan, &self.others(lan), now);
@@ -160,16 +165,18 @@ impl Round<'_> {
 
     fn meet(&mut self, dht: &Dht, meeting: Meeting) {
         let dht = dht.clone();
-        match (meeting, self.all.config.announce) {
-            (Meeting::Announce(name), Some((port, _))) => {
-                let Some(info_hash) = self.info_hash(&name) else { return };
+        match meeting {
+            Meeting::Announce(name) => {
+                let (Some(info_hash), port) = (self.info_hash(&name), (self.port)()) else { return };
                 self.tasks.spawn(async move {
-                    let ended = dht.announce(info_hash, port).await;
+                    let ended = match port {
+                        Some(port) => dht.announce(info_hash, port).await,
+                        None => None,
+                    };
                     Done::Announced(name, ended.is_some_and(|ended| ended.stored > 0))
                 });
             }
-            (Meeting::Announce(_), None) => {}
-            (Meeting::LookUp(name), _) => {
+            Meeting::LookUp(name) => {
                 let Some(info_hash) = self.info_hash(&name) else { return };
                 self.tasks.spawn(async move { Done::Found(name, find(&dht, info_hash).await) });
             }
@@ -305,6 +312,6 @@ mod tests {
             assert_eq!(neighbours.introduced_to([9, 9, 9, 9].into()), []);
             shutdown.cancel();
         };
-        tokio::join!(neighbours.run(lan, Vec::clone, Vec::new, shutdown.clone()), test);
+        tokio::join!(neighbours.run(lan, Vec::clone, Vec::new, || None, shutdown.clone()), test);
     }
 }

@@ -17,7 +17,7 @@ use super::{Dht, Discovery, Fixed, Outlook, Provider};
 use crate::clock;
 use crate::digest::{InfoHash, Sha256};
 use crate::metrics::Metrics;
-use crate::swarm::neighbourhood::{Neighbourhood, Refusal, Told};
+use crate::swarm::neighbourhood::{Neighbour, Neighbourhood, Refusal, Told};
 
 /// An answer that is being waited for.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send + 'a>>;
@@ -52,8 +52,8 @@ pub struct NeighboursConfig {
     pub fixed: Arc<Fixed>,
     /// Where strangers meet; `None` where none are wanted.
     pub dht: Option<Dht>,
-    /// The port at which peers reach us, and how often to tell; `None` where we are not announced.
-    pub announce: Option<(u16, Duration)>,
+    /// How often to tell that we use an archive; `None` for never.
+    pub announce: Option<Duration>,
     /// Whether strangers are taken at all (`privacy.lan_only`).
     pub strangers: bool,
     /// Where it is shown how many neighbours answer.
@@ -82,6 +82,11 @@ impl Neighbours {
     /// The neighbours that `asker` may be told of.
     pub fn introduced_to(&self, asker: IpAddr) -> Vec<SocketAddr> {
         self.lock().introduced_to(asker, clock::now())
+    }
+
+    /// All of them, with what they told.
+    pub fn list(&self) -> Vec<Neighbour> {
+        self.lock().neighbours(clock::now()).collect()
     }
 
     /// How many neighbours there are, and how many of them are strangers.

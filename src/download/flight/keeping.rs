@@ -9,6 +9,7 @@ use super::Flight;
 use crate::clock;
 use crate::digest::Sha256;
 use crate::download::Stage;
+use crate::download::entrance::Whole;
 use crate::metrics::VerificationFailure;
 use crate::pieces::{Kept, PieceIndex};
 use crate::store::{Scope, StoreError};
@@ -67,21 +68,16 @@ impl Flight {
     /// Puts the finished object into the store. Readers have all of it already; that it cannot be kept is no error of
     /// theirs.
     pub(super) async fn keep(&mut self) {
-        if self.canvas.assembly().is_in_memory() {
+        if !self.canvas.assembly().is_publishable() {
             return;
         }
-        let states = self.machine.ledger().inner_states().unwrap_or_default();
-        let (canvas, last_modified) = (self.canvas.clone(), self.last_modified.take());
-        let scope = if self.shared.is_local() { Scope::Local } else { Scope::Public };
-        let publish = move || canvas.assembly().publish_within(scope, states, last_modified);
-        let kept = tokio::task::spawn_blocking(publish).await;
-        match kept {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                warn!(object = %self.shared.want.id, %error, "a finished object could not be kept");
-            }
-            Err(error) => warn!(object = %self.shared.want.id, %error, "keeping a finished object failed"),
-        }
+        let object = Whole {
+            canvas: self.canvas.clone(),
+            states: self.machine.ledger().inner_states().unwrap_or_default(),
+            last_modified: self.last_modified.take(),
+            scope: if self.shared.is_local() { Scope::Local } else { Scope::Public },
+        };
+        self.context.entrance.enter(&self.context.store, object).await;
     }
 }
 

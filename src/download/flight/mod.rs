@@ -377,11 +377,21 @@ impl Flight {
     fn show_held(&mut self) {
         let (revision, intent) = (self.machine.revision(), self.machine.intent());
         if self.shown != Some((revision, intent)) {
+            self.note_intent(intent);
             self.shown = Some((revision, intent));
             let first = self.shared.window.show(self.machine.servable(), intent);
             if first && self.canvas.geometry().pieces() > 1 {
                 self.context.growing.send_modify(|count| *count = count.wrapping_add(1));
             }
+        }
+    }
+
+    /// For the log: what nodes of the local network hear of us, but not each step of a walk.
+    fn note_intent(&self, now: Option<Intent>) {
+        let before = self.shown.and_then(|(_, intent)| intent);
+        let on_the_way = matches!((before, now), (Some(Intent::Walks(_)), Some(Intent::Walks(_))));
+        if before != now && !on_the_way {
+            debug!(object = %self.shared.want.id, name = self.shared.want.name, ?before, ?now, "what the local network hears of us");
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use tracing::debug;
+
 use super::{Flight, Running};
 use crate::download::canvas::Licence;
 use crate::download::fetch::{Event, PieceFetch, Stream, WalkFetch};
@@ -27,6 +29,7 @@ impl Flight {
                 Order::Cancel(fetch) => {
                     if let Some(running) = self.running.remove(&fetch) {
                         running.abort.abort();
+                        debug!(object = %self.shared.want.id, ?fetch, walk = running.walk, pieces = ?running.pieces, "given up");
                         let committed = self.canvas.revoke(&running.licence, running.pieces.clone());
                         if committed && let Some(link) = running.link {
                             self.give_up_unlinked(running.pieces.start, &link);
@@ -70,6 +73,7 @@ impl Flight {
     }
 
     fn start_walk(&mut self, fetch: FetchId, walker: Walker, range: Range<u64>, start: State) {
+        debug!(object = %self.shared.want.id, ?fetch, ?walker, ?range, "a walk begins");
         let geometry = self.canvas.geometry();
         let licence = Licence::default();
         let walk = WalkFetch {

@@ -121,6 +121,17 @@ pub struct Holder {
     pub answer: Duration,
 }
 
+/// A neighbour, whatever came of it so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// How it came to be one.
+    pub bond: Bond,
+    /// How many objects it said it holds, and how old that is; `None` where it has told nothing.
+    pub told: Option<(usize, Duration)>,
+}
+
 /// Decides whose have-sets are kept and when they are asked for, and answers who has what.
 ///
 /// Memory: [`MAX_SET_BYTES`] of sets, and some hundred kilobytes beside.
@@ -387,6 +398,18 @@ impl Neighbourhood {
         };
         let known = self.members.iter().filter(|(peer, member)| lately(member.exchanged_at) && may(peer));
         known.map(|(peer, _)| *peer).take(MAX_NEIGHBOURS_TOLD).collect()
+    }
+
+    /// All of them, by their addresses.
+    pub fn neighbours(&self, now: Instant) -> impl Iterator<Item = Neighbour> + '_ {
+        self.members.iter().map(move |(address, member)| Neighbour {
+            address: *address,
+            bond: member.bond,
+            told: member
+                .known
+                .as_ref()
+                .map(|known| (known.set.len(), now.saturating_duration_since(known.as_of))),
+        })
     }
 
     /// How many neighbours answer.

@@ -30,7 +30,7 @@ const ELSEWHERE: [(&str, &str, &str); 4] = [
 ];
 
 /// Commands within sentences that need more than a sandbox: where the gate runs them, or looks at what they show.
-const MENTIONED: [(&str, &str, &str); 11] = [
+const MENTIONED: [(&str, &str, &str); 12] = [
     (
         "/usr/libexec/aptpeer/detect http://mirror.example.org/",
         "packaging/test",
@@ -50,6 +50,7 @@ const MENTIONED: [(&str, &str, &str); 11] = [
     // These need a running systemd, which no test has; the units are started by hand in packaging/test.
     ("systemctl status aptpeer", "packaging/aptpeer.service", "ExecStart="),
     ("journalctl -u aptpeer", "packaging/aptpeer.service", "ExecStart="),
+    ("systemctl edit aptpeer", "packaging/aptpeer.service", "ExecStart="),
     ("systemctl edit aptpeer.socket", "packaging/aptpeer.socket", "ListenStream="),
 ];
 

@@ -44,8 +44,19 @@ impl Sandbox {
         let other = Setup::new().start();
         let apt = Apt::new().deb822(&mirror.url(), &repository);
         apt.update().succeeded();
-        let lists = format!("[mirrors]\nlists_dir = \"{}\"\n", apt.lists().display());
-        let daemon = Setup::new().with(&lists).dht(&[entrance.dht()]).peer(other.peer()).start();
+        // Places with one package each.
+        let debian = repository.root().join("debian");
+        for (place, name) in [("directory", "medium"), ("archives", "g++-tool")] {
+            let deb = debian.join(&repository.package(name).filename);
+            fs::create_dir(folder.path().join(place)).unwrap();
+            fs::copy(&deb, folder.path().join(place).join(deb.file_name().unwrap())).unwrap();
+        }
+        let config = format!(
+            "[mirrors]\nlists_dir = \"{}\"\n[seed]\napt_archives = \"{}\"\n",
+            apt.lists().display(),
+            folder.path().join("archives").display()
+        );
+        let daemon = Setup::new().with(&config).dht(&[entrance.dht()]).peer(other.peer()).start();
         daemon.wait_for_dht();
 
         let package = repository.package("large");
@@ -57,7 +68,7 @@ impl Sandbox {
             assert_eq!(http::get(holder.proxy(), &url).status, 200);
         }
         let within = |name: &str| folder.path().join(name).display().to_string();
-        let pool = repository.root().join("debian/pool").display().to_string();
+        let deb = debian.join(&package.filename).display().to_string();
         let names = vec![
             ("http://mirror.example.org/debian/pool/main/h/hello/hello_2.10-3_amd64.deb", url.clone()),
             ("http://mirror.example.org/debian/pool/…", url.clone()),
@@ -70,8 +81,10 @@ impl Sandbox {
             ("/etc/prometheus", within("etc/prometheus")),
             ("/usr/local/bin", within("bin")),
             ("/usr/share/doc/aptpeer/examples", format!("{}/packaging", env!("CARGO_MANIFEST_DIR"))),
-            ("/srv/mirror/pool", pool.clone()),
-            ("DIRECTORY", pool),
+            ("/srv/mirror/pool", debian.join("pool").display().to_string()),
+            ("/srv/mirror/debian", debian.display().to_string()),
+            ("DIRECTORY", within("directory")),
+            ("FILE…", deb),
             ("SHA256", package.sha256.to_string()),
             ("FILE", within("file")),
             ("target/release/aptpeer", within("programs/aptpeer")),

@@ -14,7 +14,7 @@ use std::fs;
 use std::path::Path;
 
 use pages::{Page, blocks, inline};
-use sandbox::{Sandbox, all_keys, check_config};
+use sandbox::{Sandbox, all_keys, check_config, refusal};
 use support::daemon::Setup;
 
 /// Commands that no sandbox can run, and where the gate runs them: a file, and words of it.
@@ -27,6 +27,45 @@ const ELSEWHERE: [(&str, &str, &str); 4] = [
         "root.apt(\"install\", \"/tmp/aptpeer.deb\")",
     ),
     ("cargo build --release --locked", "scripts/deb", "cargo build --quiet --locked --profile"),
+];
+
+/// Commands within sentences that need more than a sandbox: where the gate runs them, or looks at what they show.
+const MENTIONED: [(&str, &str, &str); 12] = [
+    (
+        "/usr/libexec/aptpeer/detect http://mirror.example.org/",
+        "packaging/test",
+        "http://mirror.example.org/",
+    ),
+    ("apt-config dump Acquire::http", "packaging/test", "\"apt-config\", \"dump\", \"Acquire::http\""),
+    (
+        "apt-get -o Acquire::http::Proxy-Auto-Detect= -o Acquire::http::Proxy=DIRECT download hello",
+        "packaging/test",
+        "apt-get -o Acquire::http::Proxy-Auto-Detect= -o Acquire::http::Proxy=DIRECT download hello",
+    ),
+    ("sudo apt-get purge aptpeer", "packaging/test", "root.apt(\"purge\", \"aptpeer\")"),
+    ("ufw allow aptpeer", "packaging/test", "ufw allow aptpeer"),
+    ("firewall-cmd --add-service=aptpeer", "packaging/test", "firewall-cmd --add-service=aptpeer"),
+    ("man aptpeer", "scripts/deb", "man --output"),
+    ("avahi-browse _aptpeer._tcp", "src/discovery/lan/driver.rs", "_aptpeer._tcp"),
+    // These need a running systemd, which no test has; the units are started by hand in packaging/test.
+    ("systemctl status aptpeer", "packaging/aptpeer.service", "ExecStart="),
+    ("journalctl -u aptpeer", "packaging/aptpeer.service", "ExecStart="),
+    ("systemctl edit aptpeer", "packaging/aptpeer.service", "ExecStart="),
+    ("systemctl edit aptpeer.socket", "packaging/aptpeer.socket", "ListenStream="),
+];
+
+/// What begins a command within a sentence, besides `aptpeer` and `curl`; with a word behind it.
+const PROGRAMS: [&str; 10] = [
+    "/usr/libexec/",
+    "apt-config ",
+    "apt-get -",
+    "avahi-browse ",
+    "firewall-cmd ",
+    "journalctl ",
+    "man ",
+    "sudo ",
+    "systemctl ",
+    "ufw ",
 ];
 
 /// Commands that go on until they are ended.
@@ -89,6 +128,11 @@ fn every_command_within_a_sentence_exists() {
                 // A stream has no end.
                 let endless = code.contains(" -N ").then_some(28);
                 sandbox.run(&format!("{code} --silent --show-error --fail --max-time 3"), endless)
+            } else if code.starts_with("cargo ") {
+                known_to_cargo(&code)
+            } else if code.contains(' ') && PROGRAMS.iter().any(|program| code.starts_with(program)) {
+                let known = MENTIONED.iter().any(|(known, ..)| *known == code);
+                known.then_some(()).ok_or_else(|| "run it somewhere, and say where in MENTIONED".to_owned())
             } else {
                 continue;
             };
@@ -99,6 +143,24 @@ fn every_command_within_a_sentence_exists() {
     }
     assert!(run > 20, "only {run} commands");
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// Whether cargo has the test or benchmark that a command names. They are run, or too long for that, by themselves.
+fn known_to_cargo(command: &str) -> Result<(), String> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let words: Vec<&str> = command.split(' ').collect();
+    for pair in words.windows(2) {
+        let folder = match pair[0] {
+            "--test" => "tests",
+            "--bench" => "benches",
+            _ => continue,
+        };
+        let name = top.join(folder).join(pair[1]);
+        if !(name.join("main.rs").exists() || name.with_extension("rs").exists()) {
+            return Err(format!("there is no {folder}/{}", pair[1]));
+        }
+    }
+    Ok(())
 }
 
 #[test]
@@ -180,15 +242,31 @@ fn every_file_that_a_page_points_at_is_there() {
 #[test]
 fn what_is_run_elsewhere_is_shown_and_run_there() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let shown: Vec<String> = pages()
-        .iter()
-        .flat_map(|page| blocks(page, &["sh", "console"]))
-        .map(|(_, command)| command)
-        .collect();
-    for (command, file, words) in ELSEWHERE {
+    let pages = pages();
+    let of_blocks = pages.iter().flat_map(|page| blocks(page, &["sh", "console"]));
+    let shown: Vec<String> =
+        of_blocks.chain(pages.iter().flat_map(inline)).map(|(_, command)| command).collect();
+    for (command, file, words) in ELSEWHERE.iter().chain(&MENTIONED) {
         assert!(shown.iter().any(|other| other == command), "no page shows {command:?} any more");
         let text = fs::read_to_string(top.join(file)).unwrap();
-        assert!(text.contains(words), "{file} has no {words:?}, which runs {command:?}");
+        assert!(text.contains(words), "{file} has no {words:?}, which stands for {command:?}");
+    }
+}
+
+#[test]
+fn what_could_do_harm_is_not_run() {
+    for command in [
+        "rm -r x",
+        "cat /etc/passwd",
+        "aptpeer version | dd",
+        "sudo apt-get install x",
+        "tee ~/x",
+        "curl -o /x",
+    ] {
+        assert!(refusal(command).is_some(), "{command}");
+    }
+    for command in ["sudo aptpeer doctor", "aptpeer config init | sudo tee x >/dev/null", "apt-get update"] {
+        assert_eq!(refusal(command), None, "{command}");
     }
 }
 

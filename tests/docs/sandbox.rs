@@ -44,8 +44,19 @@ impl Sandbox {
         let other = Setup::new().start();
         let apt = Apt::new().deb822(&mirror.url(), &repository);
         apt.update().succeeded();
-        let lists = format!("[mirrors]\nlists_dir = \"{}\"\n", apt.lists().display());
-        let daemon = Setup::new().with(&lists).dht(&[entrance.dht()]).peer(other.peer()).start();
+        // Places with one package each.
+        let debian = repository.root().join("debian");
+        for (place, name) in [("directory", "medium"), ("archives", "g++-tool")] {
+            let deb = debian.join(&repository.package(name).filename);
+            fs::create_dir(folder.path().join(place)).unwrap();
+            fs::copy(&deb, folder.path().join(place).join(deb.file_name().unwrap())).unwrap();
+        }
+        let config = format!(
+            "[mirrors]\nlists_dir = \"{}\"\n[seed]\napt_archives = \"{}\"\n",
+            apt.lists().display(),
+            folder.path().join("archives").display()
+        );
+        let daemon = Setup::new().with(&config).dht(&[entrance.dht()]).peer(other.peer()).start();
         daemon.wait_for_dht();
 
         let package = repository.package("large");
@@ -57,7 +68,7 @@ impl Sandbox {
             assert_eq!(http::get(holder.proxy(), &url).status, 200);
         }
         let within = |name: &str| folder.path().join(name).display().to_string();
-        let pool = repository.root().join("debian/pool").display().to_string();
+        let deb = debian.join(&package.filename).display().to_string();
         let names = vec![
             ("http://mirror.example.org/debian/pool/main/h/hello/hello_2.10-3_amd64.deb", url.clone()),
             ("http://mirror.example.org/debian/pool/…", url.clone()),
@@ -70,8 +81,10 @@ impl Sandbox {
             ("/etc/prometheus", within("etc/prometheus")),
             ("/usr/local/bin", within("bin")),
             ("/usr/share/doc/aptpeer/examples", format!("{}/packaging", env!("CARGO_MANIFEST_DIR"))),
-            ("/srv/mirror/pool", pool.clone()),
-            ("DIRECTORY", pool),
+            ("/srv/mirror/pool", debian.join("pool").display().to_string()),
+            ("/srv/mirror/debian", debian.display().to_string()),
+            ("DIRECTORY", within("directory")),
+            ("FILE…", deb),
             ("SHA256", package.sha256.to_string()),
             ("FILE", within("file")),
             ("target/release/aptpeer", within("programs/aptpeer")),
@@ -127,33 +140,10 @@ impl Sandbox {
         for (there, instead) in &self.names {
             here = here.replace(there, instead);
         }
-        for part in here.split(['|', '&', ';']).filter(|part| !part.trim().is_empty()) {
-            let mut words = part.split_whitespace().filter(|word| *word != "sudo");
-            let program = words.next().unwrap_or_default();
-            if !HARMLESS.contains(&program) {
-                return Err(format!(
-                    "{program:?} is not known to be harmless: see HARMLESS and ELSEWHERE in tests/docs"
-                ));
-            }
-            if program == "apt-get" && words.next() != Some("update") {
-                return Err("of apt-get only the update is run in a sandbox".to_owned());
-            }
-            if let Some(outside) = part.split_whitespace().find(|word| !self.is_inside(word)) {
-                return Err(format!(
-                    "{outside} is outside of the sandbox: see the names in tests/docs/sandbox.rs"
-                ));
-            }
+        match refusal(&here) {
+            None => Ok(here),
+            Some(why) => Err(why),
         }
-        Ok(here)
-    }
-
-    /// Whether a word is no path of this machine's own.
-    fn is_inside(&self, word: &str) -> bool {
-        let path = word.trim_start_matches(['>', '<', '"', '\'']);
-        let ours = [std::env::temp_dir(), PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
-        !(path.starts_with('/') || path.starts_with('~'))
-            || path == "/dev/null"
-            || (ours.iter().any(|folder| Path::new(path).starts_with(folder)) && !path.contains(".."))
     }
 
     fn command(&self, line: &str, config: &Path) -> Command {
@@ -230,6 +220,37 @@ impl Sandbox {
             (listens, code) => Err(format!("{here}\n    listened: {listens:?}, ended with {code:?}: {said}")),
         }
     }
+}
+
+/// Why a command must not be run, `None` for one that is harmless.
+pub(crate) fn refusal(command: &str) -> Option<String> {
+    for part in command.split(['|', '&', ';']).filter(|part| !part.trim().is_empty()) {
+        let mut words = part.split_whitespace().filter(|word| *word != "sudo");
+        let program = words.next().unwrap_or_default();
+        if !HARMLESS.contains(&program) {
+            return Some(format!(
+                "{program:?} is not known to be harmless: see HARMLESS and ELSEWHERE in tests/docs"
+            ));
+        }
+        if program == "apt-get" && words.next() != Some("update") {
+            return Some("of apt-get only the update is run in a sandbox".to_owned());
+        }
+        if let Some(outside) = part.split_whitespace().find(|word| !is_inside(word)) {
+            return Some(format!(
+                "{outside} is outside of the sandbox: see the names in tests/docs/sandbox.rs"
+            ));
+        }
+    }
+    None
+}
+
+/// Whether a word is no path of this machine's own.
+fn is_inside(word: &str) -> bool {
+    let path = word.trim_start_matches(['>', '<', '"', '\'']);
+    let ours = [std::env::temp_dir(), PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
+    !(path.starts_with('/') || path.starts_with('~'))
+        || path == "/dev/null"
+        || (ours.iter().any(|folder| Path::new(path).starts_with(folder)) && !path.contains(".."))
 }
 
 /// Every `section.key` that there is, as `config init` writes them.

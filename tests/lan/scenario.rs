@@ -93,6 +93,7 @@ impl Line {
     }
 
     /// Prints what it did, in parts of what it could.
+    #[allow(clippy::cast_precision_loss)]
     fn tell(&self, megabits: u32) {
         let most = f64::from(megabits) * 125_000.0 * TICK.as_secs_f64();
         let steps = self.sent.iter().scan(0, |before, sent| Some(sent - std::mem::replace(before, *sent)));

@@ -120,7 +120,7 @@ impl Lan {
         }
         while let Some(((at, _), (machine, event))) = world.events.pop_first() {
             world.now = at;
-            world.handle(machine, event);
+            world.handle(machine, &event);
             assert!(at < began + Duration::from_secs(30), "it never ends");
         }
         let took = |machine: &Machine| machine.done.unwrap() - machine.began.unwrap();
@@ -155,9 +155,9 @@ impl World<'_> {
         self.put(at, to, event);
     }
 
-    fn handle(&mut self, at: usize, event: Event) {
+    fn handle(&mut self, at: usize, event: &Event) {
         let now = self.now;
-        match event {
+        match *event {
             Event::Begin => self.begin(at),
             Event::Look => {}
             Event::Asked { by, source, than } => {
@@ -230,7 +230,7 @@ impl World<'_> {
         let orders: Vec<Order> = std::iter::from_fn(|| download.poll_order()).collect();
         let next = download.next_timeout(now);
         for order in orders {
-            self.obey(at, order);
+            self.obey(at, &order);
         }
         if self.machines[at].says().is_some_and(|(whole, _)| whole) {
             self.machines[at].done = Some(now);
@@ -250,21 +250,21 @@ impl World<'_> {
         }
     }
 
-    fn obey(&mut self, at: usize, order: Order) {
-        let to = |source: &SourceId| self.machines[at].sources[source];
-        match order {
+    fn obey(&mut self, at: usize, order: &Order) {
+        let to = |source: SourceId| self.machines[at].sources[&source];
+        match *order {
             Order::AskList(source) => {
                 self.questions += 1;
-                self.send(to(&source), Event::Asked { by: at, source, than: None });
+                self.send(to(source), Event::Asked { by: at, source, than: None });
             }
             Order::AwaitNews(source, _) => {
                 self.questions += 1;
                 let than = self.machines[at].heard.get(&source).copied();
-                self.send(to(&source), Event::Asked { by: at, source, than });
+                self.send(to(source), Event::Asked { by: at, source, than });
             }
             Order::FetchPiece { fetch, source, .. } => {
                 self.questions += 1;
-                self.send(to(&source), Event::PieceAsked { by: at, fetch });
+                self.send(to(source), Event::PieceAsked { by: at, fetch });
                 self.machines[at].download.as_mut().unwrap().handle_begun(fetch, self.now);
             }
             Order::Walk { fetch, .. } => {

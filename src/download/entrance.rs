@@ -12,7 +12,7 @@ use crate::pieces::State;
 use crate::store::{Finished, Scope, Store, StoreError};
 
 /// The most objects that enter together: while they do, nobody else can write to the catalog.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 32;
 
 /// An object that is whole.
 pub(super) struct Whole {
@@ -72,7 +72,7 @@ fn publish(store: &Store, mut objects: Vec<Whole>) {
         match kept {
             Ok(()) => {}
             Err(error @ StoreError::Full { .. }) => {
-                debug!(%object, %error, "no room to keep a finished object")
+                debug!(%object, %error, "no room to keep a finished object");
             }
             Err(error) => warn!(%object, %error, "a finished object could not be kept"),
         }

@@ -237,7 +237,7 @@ impl Importing {
 fn rescan(store: &Store, paths: &[PathBuf]) -> Result<u64, Failure> {
     let mut gone = 0;
     for path in paths {
-        gone += store.check_in_place(&absolute(path))?.gone;
+        gone += store.check_in_place(&absolute(path), || false)?.gone;
     }
     Ok(gone)
 }

@@ -54,7 +54,7 @@ impl Seeding {
         let mut strange = Strange::new();
         loop {
             let looked = async {
-                self.check().await;
+                self.check(&shutdown).await;
                 if let Some(archives) = &self.archives {
                     self.index.settled(SETTLE_LIMIT).await;
                     if learnt.has_changed().unwrap_or(false) {
@@ -75,9 +75,9 @@ impl Seeding {
     }
 
     /// Forgets the files in place that are not what they were.
-    async fn check(&self) {
-        let store = self.store.clone();
-        match in_background(move || store.check_in_place(Path::new("/"))).await {
+    async fn check(&self, shutdown: &CancellationToken) {
+        let (store, shutdown) = (self.store.clone(), shutdown.clone());
+        match in_background(move || store.check_in_place(Path::new("/"), || shutdown.is_cancelled())).await {
             Some(Ok(found)) => {
                 if found.gone > 0 {
                     info!(

@@ -24,6 +24,7 @@ pub(super) fn map(file: &File, length: u64, rent: Option<Rent>) -> io::Result<By
     //   mapped. A published object is never written again. An assembly is written with pwrite(2), never through
     //   memory; its readers ask for pieces that are linked, and those are written again only where a download starts
     //   over, after which nobody trusts the old slices.
+    // - A file that somebody else may write, one in place or one with another name than ours, is never mapped but read.
     // - Should a stranger break the first promise: an object is compared with its file (length, mtime, ctime) before
     //   every slice is handed out, and each piece is verified by read(2), not through the mapping, before its first
     //   slice. What remains is a change between that look and the use of the slice.

@@ -14,6 +14,7 @@ mod support;
 mod terminal;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -176,6 +177,7 @@ mod config {
         let relied_on = r#"
             proxy = { listen = "127.0.0.1:9977", allow_clients = ["127.0.0.0/8", "::1"] }
             cache = { path = "", max_size = "10GB", min_free_space = "1GB" }
+            seed = { apt_archives = "" }
             state = { path = "" }
             swarm = { secret_file = "" }
             lan = { enabled = true, interfaces = [] }
@@ -391,7 +393,9 @@ fn seeded() -> (Place, Vec<aptpeer::digest::Sha256>) {
     let texts = ["one", big.as_str(), "three"];
     let files = ["files/a_1.0+b~c.deb", "files/sub/b.deb", "files/Packages"];
     for (name, text) in files.iter().zip(texts) {
-        place.file(name, text);
+        let path = place.file(name, text);
+        // Others than root may write them: so they are copied, and what is done to the cache is not done to them.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o664)).unwrap();
     }
     let ids = texts.iter().map(|text| aptpeer::digest::Sha256::of(text.as_bytes())).collect();
     (place, ids)

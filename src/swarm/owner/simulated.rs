@@ -101,8 +101,8 @@ struct World<'a> {
 const LENGTH: u64 = 50_000;
 
 impl Lan {
-    pub(super) fn run(&self) -> Report {
-        let began = Instant::now();
+    /// Everything until all have it, from `began`.
+    pub(super) fn run(&self, began: Instant) -> Report {
         let machines: Vec<Machine> = self.begins.iter().map(|_| Machine::default()).collect();
         let mut world = World {
             lan: self,
@@ -285,7 +285,7 @@ mod tests {
     fn eight(spread: Duration, trip: Duration, turn: Duration) -> Vec<Report> {
         let run = |seed| {
             let begins = (0..8_u32).map(|n| spread * (n * 37 % 8) / 8).collect();
-            Lan { begins, trip, turn, mirror: 10 * MS, seed }.run()
+            Lan { begins, trip, turn, mirror: 10 * MS, seed }.run(Instant::now())
         };
         (0..20).map(run).collect()
     }

@@ -71,6 +71,11 @@ const SHOWN: &[(&str, &str, &str)] = &[
         "a_mirror_is_asked_beside_peers_for_speed_and_spared_to_offload_it",
     ),
     (
+        "seed.apt_archives",
+        "seeding/archives.rs",
+        "packages_of_apts_archives_are_offered_if_an_index_names_them",
+    ),
+    (
         "transfer.prefetch",
         "lookahead/sources.rs",
         "nothing_is_looked_for_where_that_is_off_or_the_mirror_is_private",

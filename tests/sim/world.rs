@@ -463,7 +463,9 @@ impl World {
         entry.flow = Some(flow);
         let (walk, offset) = (entry.walk.is_some(), entry.offset);
         if walk {
-            FIRST_BYTES.map(|after| self.at(self.now + after, Event::Hear(host, fetch)));
+            for after in FIRST_BYTES {
+                self.at(self.now + after, Event::Hear(host, fetch));
+            }
         }
         let node = &mut self.nodes[host];
         let machine = node.machine.as_mut().unwrap();

@@ -43,10 +43,10 @@ use crate::discovery::{Discovery, Outlook, Provider};
 use crate::http::Throttle;
 use crate::metrics::{Metrics, Source};
 use crate::mirror::{Mirror, Target};
-use crate::peer::PeerClient;
+use crate::peer::{PeerClient, is_near};
 use crate::pieces::{Geometry, TooLong};
 use crate::store::{Object, Scope, Store, StoreError};
-use crate::swarm::{Ban, NodeId, PeerFault, Prefer, Reputation, Scoreboard, Standing};
+use crate::swarm::{Ban, Kin, NodeId, PeerFault, PeerKind, Prefer, Reputation, Scoreboard, Standing};
 use crate::wire::Intent;
 
 /// How long a reader that comes back after a taint gets the whole object instead of the rest: longer than apt's retries
@@ -444,7 +444,7 @@ impl Context {
         if liars::is_den(&scores, peer, now) {
             return None;
         }
-        scores.standing(&peer.address, now)
+        scores.standing_among(&peer.address, kin(peer), now)
     }
 
     fn note_success(&self, peer: &Provider, timing: Timing, now: Instant) {
@@ -455,6 +455,7 @@ impl Context {
             .then(|| timing.bytes as f64 / transfer.as_secs_f64());
         let mut scores = lock(&self.scores);
         scores.succeeded(&peer.address, timing.first_byte, rate, timing.bytes, now);
+        scores.answered_among(kin(peer), timing.first_byte);
         scores.known_as(&peer.address, peer.kind);
         drop(scores);
         self.note_answer(peer);
@@ -507,6 +508,15 @@ impl Context {
         if memory.mirror_rates.len() < MEMORIES || memory.mirror_rates.contains_key(&host) {
             memory.mirror_rates.insert(host, rate);
         }
+    }
+}
+
+/// Which peers this one is like.
+fn kin(peer: &Provider) -> Kin {
+    match peer.kind {
+        _ if is_near(peer.address.ip()) => Kin::Local,
+        PeerKind::Neighbour => Kin::Chosen,
+        PeerKind::Stranger => Kin::Stranger,
     }
 }
 

@@ -48,6 +48,9 @@ const AFTER_VAIN: Duration = Duration::from_secs(8);
 /// The least time that the mirror rests, and between two rests.
 const REST: Duration = Duration::from_secs(2);
 
+/// Lots of one rest and of the next are this far apart: more pieces than an object has.
+const LOTS: PieceIndex = 1 << 20;
+
 /// Growing holders asked for their lists a second, all together: each list is a question and up to some kilobytes.
 const LISTS_PER_SECOND: f64 = 16.0;
 
@@ -70,6 +73,10 @@ pub(super) struct Rests {
     vain: u32,
     /// When it may rest again at the earliest.
     not_before: Option<Instant>,
+    /// It was called for apt, and does not rest before more than this is released.
+    fed: u64,
+    /// Which lots are drawn: others after each rest.
+    lots: PieceIndex,
 }
 
 impl Download {
@@ -116,7 +123,7 @@ impl Download {
         // What apt gets first does not wait.
         let tired = self.rests.not_before.is_some_and(|at| now < at);
         if self.mirror != Mirror::Active
-            || self.released == 0
+            || self.released <= self.rests.fed
             || tired
             || !self.is_crowd()
             || self.is_followed()
@@ -168,7 +175,7 @@ impl Download {
         }
         self.drawn_for = piece;
         #[allow(clippy::cast_precision_loss, reason = "a part of two to the sixteenth")]
-        let lot = (self.shuffled(piece) % 65_536) as f64 / 65_536.0;
+        let lot = (self.shuffled(piece.wrapping_add(self.rests.lots)) % 65_536) as f64 / 65_536.0;
         lot >= rate / wanted
     }
 
@@ -187,13 +194,17 @@ impl Download {
         #[allow(clippy::cast_precision_loss, reason = "a part of two to the eighth")]
         let patience = PATIENCE.mul_f64(1.0 + (self.seed % 256) as f64 / 256.0);
         let starved = self.last_byte.is_none_or(|at| now >= at + patience);
-        let starving_apt = now >= self.last_release.max(rest.since) + pace::APT_PATIENCE;
+        let starving_apt = self.is_apt_starving(&rest, now);
         let rate = self.from_peers.rate(now);
         let slow = match self.prefer {
             Prefer::Speed => rate < rest.rate,
             Prefer::Offload => rate < pace::OFFLOAD_RATE && now >= rest.since + pace::HEDGE_OFFLOAD,
         };
         Some(starving_apt || (rest.served && (starved || slow)))
+    }
+
+    fn is_apt_starving(&self, rest: &Rest, now: Instant) -> bool {
+        now >= self.last_release.max(rest.since) + pace::APT_PATIENCE
     }
 
     /// When apt has waited long enough for what peers send first, if they do not send what it waits for.
@@ -241,6 +252,10 @@ impl Download {
         self.rests.vain = if in_vain { self.rests.vain.saturating_add(1) } else { 0 };
         let too_many = self.rests.vain.checked_sub(IN_VAIN);
         self.rests.not_before = too_many.map(|more| now + AFTER_VAIN * (1 << more.min(4)));
+        // What is measured of the mirror is of long ago: without this it would rest again before apt has anything of it.
+        self.rests.fed = if self.is_apt_starving(&rest, now) { self.released } else { 0 };
+        self.rests.lots = self.rests.lots.wrapping_add(LOTS);
+        self.drawn_for = self.drawn_for.saturating_sub(1);
         true
     }
 

@@ -37,5 +37,5 @@ pub use picture::{Picture, PieceStage};
 pub use recent::Recent;
 pub use seed::Servable;
 pub use slots::Slots;
-pub use source::{Group, PeerKind, SourceId, Standing};
+pub use source::{Group, Kin, PeerKind, SourceId, Standing};
 pub use standing::{Ban, LONGEST_BAN, Reputation, Scoreboard};

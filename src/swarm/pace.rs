@@ -7,8 +7,8 @@ use super::source::Standing;
 /// What apt's user gets at once from a mirror may wait this long for peers: the hedge where nothing is known of them.
 pub(super) const HEDGE_UNKNOWN: Duration = Duration::from_secs(1);
 
-/// A known peer gets the time after which its answer is overdue ([`Standing::overdue`]), but at least this: less than the
-/// round trips that a mirror across the world takes anyway.
+/// Of an object of several pieces a known peer gets the time after which its answer is overdue ([`Standing::overdue`]), but at
+/// least this: less than the round trips that a mirror across the world takes anyway. Nobody is late who took less.
 pub(super) const HEDGE_LEAST: Duration = Duration::from_millis(150);
 
 /// Of a large object the mirror is asked for the first bytes after this time, whatever peers promise: enough for a list and
@@ -96,6 +96,12 @@ pub(super) const PER_PIECE: usize = 2;
 /// when it is false.
 pub(super) const BACKWARD_WINDOW: u32 = 8;
 
+/// How long the mirror is spared for a peer that is asked for an object of one piece: no longer than it usually takes. There
+/// every millisecond is one that apt waits, and a request too many costs the mirror one small file.
+pub(super) fn hedge_of_one(standing: &Standing) -> Duration {
+    standing.overdue.map_or(HEDGE_UNKNOWN, |overdue| overdue.min(HEDGE_UNKNOWN))
+}
+
 /// How long the mirror is spared for a peer that answers after so many round trips.
 pub(super) fn hedge(standing: &Standing, trips: u32) -> Duration {
     standing.overdue.map_or(HEDGE_UNKNOWN, |overdue| (trips * overdue).clamp(HEDGE_LEAST, HEDGE_UNKNOWN))
@@ -122,5 +128,10 @@ mod tests {
         assert_eq!(times(Some(800)), (800, 1000, 3200));
         assert_eq!(times(Some(60_000)), (1000, 1000, 8000));
         assert!(STALL_MOST < APT_PATIENCE);
+        let of_one = |ms: Option<u64>| {
+            let standing = Standing { overdue: ms.map(Duration::from_millis), ..Standing::default() };
+            hedge_of_one(&standing).as_millis()
+        };
+        assert_eq!([None, Some(15), Some(300), Some(60_000)].map(of_one), [1000, 15, 300, 1000]);
     }
 }

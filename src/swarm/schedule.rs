@@ -26,6 +26,10 @@ impl Download {
                 self.note_late_peers(now);
             }
         }
+        if self.mirror == Mirror::Active && self.geometry().pieces() == 1 {
+            // It may have joined before anybody could be called late.
+            self.note_late_peers(now);
+        }
         self.open_by_mirror(now);
         self.rest_if_possible(now);
         self.ask_growing_holders(now);
@@ -42,14 +46,19 @@ impl Download {
             _ => self.asked_at(peer.id),
         };
         // Half of what the mirror waits: its time began with the download, this peer's with our question.
-        let had_its_time =
-            |peer: &Peer| asked_at(peer).is_some_and(|asked| now >= asked + self.hedge_for(peer) / 2);
+        let had_its_time = |peer: &Peer| {
+            let time = self.hedge_for(peer).max(pace::HEDGE_LEAST) / 2;
+            asked_at(peer).is_some_and(|asked| now >= asked + time)
+        };
         let late = self
             .peers
             .iter()
-            .filter(|peer| peer.is_promising() && !self.is_node(peer.id) && had_its_time(peer));
+            .filter(|peer| peer.is_promising() && !peer.late && !self.is_node(peer.id) && had_its_time(peer));
         let late: Vec<SourceId> = late.map(|peer| peer.id).collect();
-        late.into_iter().for_each(|peer| self.note(Fact::PeerLate(peer)));
+        for source in late {
+            self.peers.get_mut(source.0 as usize).into_iter().for_each(|peer| peer.late = true);
+            self.note(Fact::PeerLate(source));
+        }
     }
 
     /// When the oldest piece was asked for that a peer still owes us.
@@ -393,7 +402,9 @@ impl Download {
         let Fetch::Piece { source, piece, asked, started, held: false, .. } = fetch else { return None };
         let standing = self.peers.get(source.0 as usize)?.standing;
         if !started {
-            return Some(*asked + pace::hedge(&standing, 1));
+            let several = self.geometry().pieces() > 1;
+            let wait = if several { pace::hedge(&standing, 1) } else { pace::hedge_of_one(&standing) };
+            return Some(*asked + wait);
         }
         let range = self.geometry().range(*piece);
         let expected = match (standing.overdue, standing.rate) {
@@ -458,8 +469,11 @@ impl Download {
 
     /// How long the mirror is spared for this peer.
     fn hedge_for(&self, peer: &Peer) -> Duration {
-        // Where there are several pieces, the list is asked for first.
-        pace::hedge(&peer.standing, if self.geometry().pieces() == 1 { 1 } else { 2 })
+        if self.geometry().pieces() == 1 {
+            return pace::hedge_of_one(&peer.standing);
+        }
+        // The list is asked for first.
+        pace::hedge(&peer.standing, 2)
     }
 
     /// How long this peer may send nothing.

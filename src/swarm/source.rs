@@ -38,6 +38,17 @@ pub enum PeerKind {
     Stranger,
 }
 
+/// Where a peer stands, for what to expect of one that was never met: it answers like others of its kin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kin {
+    /// It is on the local network.
+    Local,
+    /// It is elsewhere, and one that we chose.
+    Chosen,
+    /// It was found.
+    Stranger,
+}
+
 /// What is known of a source from downloads before this one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
@@ -88,6 +99,8 @@ pub(super) struct Peer {
     pub(super) charged: bool,
     /// It said that it does not hold the object.
     pub(super) absent: bool,
+    /// It was noted that it kept us waiting.
+    pub(super) late: bool,
     /// When it was asked for news of what it holds, which have not come yet.
     pub(super) awaited_since: Option<Instant>,
     /// How a holder of a part has grown so far.
@@ -155,6 +168,7 @@ impl Peer {
             delivered: false,
             charged: false,
             absent: false,
+            late: false,
             awaited_since: None,
             growth: Growth::default(),
             busy_until: None,

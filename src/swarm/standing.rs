@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::fault::PeerFault;
 use super::patience::Patience;
 use super::score::{Known, faded, score};
-use super::source::{PeerKind, Standing};
+use super::source::{Kin, PeerKind, Standing};
 
 /// The most peers that are remembered; the one heard of longest ago makes room, one that is banned only for another.
 const MAX_RECORDS: usize = 4096;
@@ -115,11 +115,13 @@ pub struct Scoreboard<K> {
     records: HashMap<K, Record>,
     /// Those that were banned lately: few, where records are many.
     liars: Vec<K>,
+    /// How long those of each kin take to answer.
+    kin: [Patience; 3],
 }
 
 impl<K: Eq + Hash + Clone> Default for Scoreboard<K> {
     fn default() -> Self {
-        Self { records: HashMap::new(), liars: Vec::new() }
+        Self { records: HashMap::new(), liars: Vec::new(), kin: [Patience::default(); 3] }
     }
 }
 
@@ -139,6 +141,17 @@ impl<K: Eq + Hash + Clone> Scoreboard<K> {
             score: record.score(now),
             doubtful,
         })
+    }
+
+    /// The same of one that never answered anything: when its first byte is overdue is what others of its kin say.
+    pub fn standing_among(&self, peer: &K, kin: Kin, now: Instant) -> Option<Standing> {
+        let standing = self.standing(peer, now)?;
+        Some(Standing { overdue: standing.overdue.or_else(|| self.kin[kin as usize].overdue()), ..standing })
+    }
+
+    /// One of this kin answered after this time.
+    pub fn answered_among(&mut self, kin: Kin, first_byte: Duration) {
+        self.kin[kin as usize].answered(first_byte);
     }
 
     /// A fetch from the peer went well: its time to the first byte, its throughput in bytes a second where the transfer was
@@ -357,6 +370,22 @@ mod tests {
         let standing = board.standing(&"a", start + seconds(8)).unwrap();
         assert!(!standing.doubtful);
         assert_eq!(standing.first_byte, Some(Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn who_was_never_met_is_expected_to_answer_like_others_of_its_kin() {
+        let (mut board, start) = (Scoreboard::default(), Instant::now());
+        (0..20).for_each(|_| board.answered_among(Kin::Local, Duration::from_millis(4)));
+        (0..20).for_each(|_| board.answered_among(Kin::Stranger, Duration::from_millis(300)));
+        let overdue = |board: &Scoreboard<_>, kin| {
+            board.standing_among(&"new", kin, start).unwrap().overdue.map(|time| time.as_millis())
+        };
+        assert!(overdue(&board, Kin::Local).is_some_and(|time| (4..30).contains(&time)));
+        assert!(overdue(&board, Kin::Stranger).is_some_and(|time| (300..400).contains(&time)));
+        assert_eq!(overdue(&board, Kin::Chosen), None);
+        // Its own answers count for more.
+        board.succeeded(&"new", seconds(1), None, 1, start);
+        assert!(overdue(&board, Kin::Local).is_some_and(|time| time >= 1000));
     }
 
     #[test]

@@ -82,6 +82,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const TROUBLE_AFTER: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(40)];
 const TROUBLE_FOR: Duration = Duration::from_secs(20);
 
+/// When a download hears of the first bytes of a walk.
+const FIRST_BYTES: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(500)];
+
 /// How often a download hears of the bytes that came.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -97,6 +101,7 @@ enum Event {
     Heartbeat(Host),
     Tick(Host),
     Announced(Host),
+    Hear(Host, FetchId),
     Slower(Host, f64),
     Vanish(Host),
     Return(Host),
@@ -277,6 +282,10 @@ impl World {
                 self.announced.push(host);
                 None
             }
+            Event::Hear(host, fetch) => {
+                self.hear(host, fetch);
+                self.nodes[host].machine.is_some().then_some(host)
+            }
             Event::Slower(host, capacity) => {
                 self.net.set_up(host, capacity, self.now);
                 None
@@ -453,6 +462,12 @@ impl World {
         let entry = node.fetches.get_mut(&fetch).unwrap();
         entry.flow = Some(flow);
         let (walk, offset) = (entry.walk.is_some(), entry.offset);
+        if walk {
+            for after in FIRST_BYTES {
+                self.at(self.now + after, Event::Hear(host, fetch));
+            }
+        }
+        let node = &mut self.nodes[host];
         let machine = node.machine.as_mut().unwrap();
         if !walk {
             machine.handle_answered(fetch);

@@ -58,7 +58,7 @@ fn waits(overdue: Option<u64>) -> (Duration, Duration) {
 fn each_peer_has_the_time_that_it_usually_needs() {
     for (overdue, hedge, stall) in [
         (None, 1000, 3000),
-        (Some(5), 150, 2000),
+        (Some(5), 5, 2000),
         (Some(400), 400, 2000),
         (Some(700), 700, 2800),
         (Some(1500), 1000, 6000),

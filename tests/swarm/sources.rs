@@ -426,6 +426,48 @@ fn gives_way_to_a_crowd(held_back: bool) -> bool {
 }
 
 #[test]
+fn a_crowd_that_gives_nothing_is_waited_for_a_few_times_only() {
+    let (start, geometry) = (Instant::now(), Geometry::new(100 * PIECE_LENGTH).unwrap());
+    let mut machine = Download::new(Sha256::of(b"x"), geometry, Prefer::Speed, start);
+    machine.add_mirror(None);
+    let mut peer = |network| {
+        machine.add_peer(PeerKind::Stranger, [11, 0, network, 1].into(), Standing::default(), start)
+    };
+    let peers: Vec<_> = (1..=5).map(&mut peer).collect();
+    let (mut walk, mut walked, mut rests) = (None, 0, 0);
+    for second in 0..600 {
+        let now = start + Duration::from_secs(1) * second;
+        if second % 5 == 0 {
+            // They grow, and have nothing that could be fetched.
+            let have = PieceSet::from_ranges(geometry.pieces(), [50..=50 + (second / 20).min(40)]);
+            let list = || PieceList::unknown(geometry);
+            peers.iter().for_each(|peer| machine.handle_list(*peer, list(), have.clone(), now));
+        }
+        machine.handle_timeout(now);
+        while let Some(order) = machine.poll_order() {
+            match order {
+                Order::Walk { fetch, range, .. } => walk = Some((fetch, range.start)),
+                Order::Cancel(fetch) if walk.is_some_and(|(of, _)| of == fetch) => {
+                    (walk, rests) = (None, rests + 1);
+                }
+                _ => {}
+            }
+        }
+        let Some((fetch, at)) = &mut walk else { continue };
+        walked += 1;
+        let end = geometry.range(geometry.piece_at(*at)).end;
+        *at = (*at + 400_000).min(end);
+        machine.handle_progress(*fetch, *at, 400_000, now);
+        if *at == end {
+            machine.handle_walked(*fetch, End::State(State::from_bytes(&[1; 32])), true);
+        }
+    }
+    // Without the limit on rests in vain there are seven.
+    assert!((1..=4).contains(&rests), "{rests} rests");
+    assert!(walked > 540, "{walked} s of 600, {rests} rests");
+}
+
+#[test]
 fn who_walks_a_mirror_slowly_for_his_own_limit_takes_it_from_nobody() {
     assert!(gives_way_to_a_crowd(false));
     assert!(!gives_way_to_a_crowd(true));

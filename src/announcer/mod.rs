@@ -34,7 +34,7 @@ const LIST_LEAST: Duration = Duration::from_secs(5);
 /// seconds.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a part of an object is held before it is announced: most downloads are over by then, and are announced whole.
+/// How long an object is on its way before it is announced: most downloads are over by then, and are announced whole.
 const EARLY: Duration = Duration::from_secs(2);
 
 /// The machine slept, or its clock was set, where the wall clock went so much further than the monotonic one.
@@ -64,7 +64,7 @@ pub struct OnItsWay {
     pub id: Sha256,
     /// Its length in bytes.
     pub length: u64,
-    /// Since when a part of it could be given away.
+    /// Since when it is on its way.
     pub since: Instant,
 }
 

@@ -21,18 +21,19 @@ use crate::wire::Intent;
 pub(super) struct Window {
     held: watch::Sender<Arc<Held>>,
     canvas: OnceLock<Arc<Canvas>>,
-    /// When there was something to give away first.
+    /// When the flight began.
     since: OnceLock<Instant>,
 }
 
-/// An object of several pieces on its way, of which something can be given away.
+/// An object of several pieces on its way. Of one that has just begun there is nothing to give away yet, but those who want it
+/// too can find us: in a crowd nobody is ahead before they know of each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Growing {
     /// The object.
     pub id: Sha256,
     /// Its length in bytes.
     pub length: u64,
-    /// Since when something of it can be given away.
+    /// Since when it is on its way.
     pub since: Instant,
 }
 
@@ -54,12 +55,12 @@ impl Window {
     /// The flight begins: its bytes are in `canvas`.
     pub(super) fn open(&self, canvas: Arc<Canvas>) {
         let _ = self.canvas.set(canvas);
+        let _ = self.since.set(clock::now());
     }
 
     /// From here on this is what may be given away. Call it before anything is written over a piece that may not be any
-    /// more. Says whether it is the first that there is.
-    pub(super) fn show(&self, now: Servable, intent: Option<Intent>) -> bool {
-        let first = now.have.count() > 0 && self.since.set(clock::now()).is_ok();
+    /// more.
+    pub(super) fn show(&self, now: Servable, intent: Option<Intent>) {
         self.held.send_if_modified(|held| {
             if held.have == now.have && held.states == now.states && held.intent == intent {
                 return false;
@@ -75,7 +76,6 @@ impl Window {
             });
             true
         });
-        first
     }
 
     /// The download has come to nothing.
@@ -87,15 +87,14 @@ impl Window {
 }
 
 impl Downloads {
-    /// What is on its way and can be given away in part.
+    /// What is on its way and can be given away in part, now or soon.
     pub fn growing(&self) -> Vec<Growing> {
         let flights = lock(&self.flights);
         let growing = flights.iter().filter_map(|(id, shared)| {
             let geometry = shared.window.canvas.get()?.geometry();
             let since = *shared.window.since.get()?;
             let shown = geometry.pieces() > 1 && !shared.is_local();
-            let some = shown && shared.window.held.borrow().have.count() > 0;
-            some.then(|| Growing { id: *id, length: geometry.length(), since })
+            shown.then(|| Growing { id: *id, length: geometry.length(), since })
         });
         growing.collect()
     }

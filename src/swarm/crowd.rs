@@ -35,6 +35,10 @@ const CROWDED_OUT: f64 = 2e6;
 /// would leave nobody in the end.
 const SIDE_BY_SIDE: f64 = 4e6;
 
+/// The same for the first piece, which nobody can have from anybody yet: only a mirror that is far from serving all, in bytes
+/// a second, and not a slow line of our own, is left to others.
+const FIRST_SIDE_BY_SIDE: f64 = 250e3;
+
 /// Who gets nothing from anybody waits so long for those who are ahead, and up to twice that: not all are to come back to
 /// the mirror at once.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -125,7 +129,7 @@ impl Download {
         if self.mirror != Mirror::Active
             || self.released <= self.rests.fed
             || tired
-            || !self.is_crowd()
+            || !self.is_wanted_by_many()
             || self.is_followed()
         {
             return;
@@ -166,14 +170,14 @@ impl Download {
     /// Where all walk side by side, none is ahead of the others and nobody has anything to give. So for each piece a lot
     /// is drawn: as many go on as the mirror serves well, the others wait for those.
     fn draws_rest(&mut self, piece: PieceIndex, rate: f64, now: Instant) -> bool {
-        let wanted = SIDE_BY_SIDE / f64::from(piece + 1);
+        let wanted = if piece == 0 { FIRST_SIDE_BY_SIDE } else { SIDE_BY_SIDE / f64::from(piece + 1) };
         if !self.gives_less_than(wanted, rate, now) {
             return false;
         }
-        if self.rests.vain >= IN_VAIN || self.drawn_for >= piece {
+        if self.rests.vain >= IN_VAIN || self.drawn_for > piece {
             return false;
         }
-        self.drawn_for = piece;
+        self.drawn_for = piece + 1;
         #[allow(clippy::cast_precision_loss, reason = "a part of two to the sixteenth")]
         let lot = (self.shuffled(piece.wrapping_add(self.rests.lots)) % 65_536) as f64 / 65_536.0;
         lot >= rate / wanted

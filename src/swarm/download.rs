@@ -108,7 +108,7 @@ pub struct Download {
     pub(super) rests: Rests,
     /// Makes this node's choice among equals another than that of others.
     pub(super) seed: u64,
-    /// The last piece that a lot was drawn for, whether the mirror rests.
+    /// The first piece that no lot was drawn for yet, whether the mirror rests.
     pub(super) drawn_for: PieceIndex,
     /// The nodes of the local network.
     pub(super) company: Company,

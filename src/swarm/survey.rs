@@ -146,6 +146,12 @@ impl Download {
         self.peers.iter().filter(grows).count() >= CROWD
     }
 
+    /// Whether many are known that want the object, also such as have nothing of it yet.
+    pub(super) fn is_wanted_by_many(&self) -> bool {
+        let wants = |peer: &&Peer| matches!(&peer.holding, Holding::Pieces { have, .. } if !have.is_all());
+        self.peers.iter().filter(wants).count() >= CROWD
+    }
+
     /// How many peers say that they have a part of the object.
     pub(super) fn growing(&self) -> usize {
         let growing = |peer: &&Peer| matches!(&peer.holding, Holding::Pieces { have, .. } if !have.is_all());

@@ -86,6 +86,9 @@ const TROUBLE_FOR: Duration = Duration::from_secs(20);
 const FIRST_BYTES: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(500)];
 
+/// How long a node's download is under way before it is announced.
+const EARLY: Duration = Duration::from_secs(2);
+
 /// How often a download hears of the bytes that came.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -636,9 +639,9 @@ impl World {
             self.tell_news(host);
         }
         let node = &mut self.nodes[host];
-        if self.plan.neighbours.is_none() && !node.announced && node.offer().1.count() > 0 {
+        if self.plan.neighbours.is_none() && !node.announced {
             node.announced = true;
-            let takes = self.random.between(Duration::from_millis(500), Duration::from_secs(2));
+            let takes = EARLY + self.random.between(Duration::from_millis(500), Duration::from_secs(2));
             self.at(self.now + takes, Event::Announced(host));
         }
     }

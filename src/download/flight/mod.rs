@@ -134,6 +134,9 @@ impl Flight {
         let (events, inbox) = mpsc::channel(EVENTS);
         let canvas = Arc::new(canvas);
         shared.window.open(canvas.clone());
+        if geometry.pieces() > 1 {
+            context.growing.send_modify(|count| *count = count.wrapping_add(1));
+        }
         let mut flight = Self {
             context,
             shared,
@@ -379,10 +382,7 @@ impl Flight {
         if self.shown != Some((revision, intent)) {
             self.note_intent(intent);
             self.shown = Some((revision, intent));
-            let first = self.shared.window.show(self.machine.servable(), intent);
-            if first && self.canvas.geometry().pieces() > 1 {
-                self.context.growing.send_modify(|count| *count = count.wrapping_add(1));
-            }
+            self.shared.window.show(self.machine.servable(), intent);
         }
     }
 

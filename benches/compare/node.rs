@@ -1,5 +1,7 @@
 //! `aptpeer daemon` as it is built, with files in its cache.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use aptpeer::store::{Origin, Store, StoreConfig};
@@ -23,6 +25,9 @@ pub fn holding(cache: &Path, lists: Option<&Path>, things: &[Thing]) -> Daemon {
     let config = StoreConfig { path: cache.to_owned(), max_size: u64::MAX, min_free_space: 0 };
     let store = Store::open(config).unwrap();
     for thing in things {
+        // Others than root may write it: so it is copied, as what was downloaded lies in the cache. A linked file is served
+        // more carefully, for its owner may write to it.
+        fs::set_permissions(&thing.path, fs::Permissions::from_mode(0o664)).unwrap();
         assert_eq!(store.import_file(&thing.path, Origin::Seed).unwrap().id, thing.id);
     }
     drop(store);

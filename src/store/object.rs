@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, pread};
 
 use super::Shared;
 use super::catalog::Record;
@@ -167,19 +169,32 @@ impl Object {
     /// The bytes of a range within the object, of a file that others may write: what was read counts only if the file was
     /// verified before and shows the same stamp after it.
     fn read(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let mut buffer = vec![0; usize::try_from(range.end - range.start).unwrap_or(usize::MAX)];
         for _ in 0..READ_TRIES {
             let stamp = self.verify_range(range.clone())?;
-            match self.file.read_exact_at(&mut buffer, range.start) {
-                // Looked at again: it was cut off, which its stamp tells.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
-                read => read.map_err(|error| self.unreadable(error))?,
-            }
-            if Stamp::of(&self.file).is_ok_and(|now| now == stamp) {
-                return Ok(buffer.into());
+            if let Some(bytes) = self.read_while(stamp, &range)? {
+                return Ok(bytes);
             }
         }
         Err(self.unreadable(io::Error::other("it is being written")))
+    }
+
+    /// The same bytes once, `None` where the file does not show `stamp` any more.
+    fn read_while(&self, stamp: Stamp, range: &Range<u64>) -> Result<Option<Bytes>, StoreError> {
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let mut buffer = Vec::with_capacity(length);
+        while buffer.len() < length {
+            let at = range.start + buffer.len() as u64;
+            match pread(&self.file, spare_capacity(&mut buffer), at) {
+                // It was cut off, which its stamp tells.
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(self.unreadable(error.into())),
+            }
+        }
+        // The allocator may have given room for more.
+        buffer.truncate(length);
+        let same = buffer.len() == length && Stamp::of(&self.file).is_ok_and(|now| now == stamp);
+        Ok(same.then(|| buffer.into()))
     }
 
     /// Whether [`Object::bytes`] would answer without reading the disk first.
@@ -198,10 +213,14 @@ impl Object {
     pub fn next_chunk(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
         let piece_end = self.geometry.range(self.geometry.piece_at(range.start)).end;
         let chunk = range.start..range.end.min(piece_end).min(range.start + CHUNK);
-        if let Some(whole) = &self.whole {
-            let stamp = self.current_stamp()?;
-            if self.pieces_of(&chunk).all(|piece| self.was_verified(piece, stamp)) {
-                return Ok(slice(whole, chunk));
+        let stamp = self.current_stamp()?;
+        if self.pieces_of(&chunk).all(|piece| self.was_verified(piece, stamp)) {
+            let read = match &self.whole {
+                Some(whole) => Some(slice(whole, chunk.clone())),
+                None => self.read_while(stamp, &chunk)?,
+            };
+            if let Some(bytes) = read {
+                return Ok(bytes);
             }
         }
         tokio::task::block_in_place(|| self.bytes(chunk))
@@ -342,7 +361,7 @@ pub(super) enum OpenError {
 }
 
 fn is_bad_sector(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+    error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 /// Reads a whole object in order. Made by [`Object::reader`]; its errors wrap [`StoreError`].

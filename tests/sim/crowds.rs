@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use aptpeer::swarm::Prefer;
 
+use crate::plan::{MBIT, Plan};
 use crate::report::{HEADER, Report};
-use crate::world::{MBIT, Plan};
 
 /// A thousand who want 100 MB within a minute, scaled down so that a run takes a second or two in a debug build: fewer, with
 /// a mirror that is not quite as crowded, and a shorter object in a shorter time.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use aptpeer::swarm::Prefer;
 
-use crate::world::{MBIT, Plan, World};
+use crate::plan::{MBIT, Plan};
+use crate::world::World;
 
 fn sources(up: &[f64]) -> World {
     World::new(&plan(up))

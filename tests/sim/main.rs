@@ -7,6 +7,7 @@ mod few;
 mod net;
 mod node;
 mod object;
+mod plan;
 mod random;
 mod report;
 mod world;

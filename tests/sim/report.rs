@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::world::{Plan, World};
+use crate::plan::Plan;
+use crate::world::World;
 
 #[derive(Debug)]
 pub(crate) struct Report {

@@ -148,11 +148,10 @@ impl Download {
 
     /// Whether many are known that want the object, also such as have nothing of it yet.
     pub(super) fn is_wanted_by_many(&self) -> bool {
-        let wants = |peer: &&Peer| matches!(&peer.holding, Holding::Pieces { have, .. } if !have.is_all());
-        self.peers.iter().filter(wants).count() >= CROWD
+        self.growing() >= CROWD
     }
 
-    /// How many peers say that they have a part of the object.
+    /// How many peers say that they have a part of the object, be it none yet.
     pub(super) fn growing(&self) -> usize {
         let growing = |peer: &&Peer| matches!(&peer.holding, Holding::Pieces { have, .. } if !have.is_all());
         self.peers.iter().filter(growing).count()

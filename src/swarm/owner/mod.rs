@@ -17,7 +17,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub(super) use self::company::Company;
-use crate::digest::{Sha256, parse_hex};
+use crate::digest::{Sha256, parse_hex, write_hex};
 
 /// The name of a node on its local network.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,7 +54,7 @@ impl FromStr for NodeId {
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(&self.0, f)
     }
 }
 

@@ -14,7 +14,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::directory::{Acquaintances, HaveBook, NoAcquaintances};
+use super::directory::{Acquaintances, Audience, HaveBook, NoAcquaintances};
 use super::guard::{Document, Guard};
 use super::near::is_near;
 use super::part::{Part, Parts};
@@ -190,7 +190,10 @@ impl PeerSite {
                 Some(Here::Part(part)) => self.serve_part(request, part, from).await,
                 None => not_held(),
             },
-            Some(PeerTarget::Have) => self.have(request, from).await,
+            Some(PeerTarget::Have) => {
+                let near = member || Caller::is_near(conn);
+                self.have(request, from, if near { Audience::Near } else { Audience::Strangers }).await
+            }
             Some(PeerTarget::Neighbours) => self.neighbours(from, head),
             None => text(StatusCode::NOT_FOUND, "this port serves /hash/<sha256> and nothing else"),
         }

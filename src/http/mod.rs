@@ -9,6 +9,7 @@ pub mod body;
 mod bucket;
 mod connection;
 pub mod limits;
+mod ourselves;
 mod patience;
 pub mod range;
 mod readahead;
@@ -20,6 +21,7 @@ mod tunnel;
 
 pub use body::{Body, BoxError};
 pub use limits::{Limits, Overflow};
+pub use ourselves::leads_to;
 pub use range::{ContentRange, Outcome, RangeSpec, Representation, precondition};
 pub use scanner::Head;
 pub use server::{Conn, Hangup, Site, origin, serve};

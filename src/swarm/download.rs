@@ -44,7 +44,7 @@ pub(super) enum By {
 /// A fetch under way.
 #[derive(Debug)]
 pub(super) enum Fetch {
-    /// `held`: it is we who let it wait, before it is asked or before its body is read.
+    /// `held`: it is we who let it wait, before it is asked or before its body is read. `arrived`: bytes of the piece so far.
     Piece {
         source: SourceId,
         piece: PieceIndex,
@@ -53,6 +53,7 @@ pub(super) enum Fetch {
         progress: Instant,
         started: bool,
         held: bool,
+        arrived: u64,
     },
     /// `piece` is the one it is in, `offset` what is written, `until` the end of what was asked for.
     Walk { walker: Walker, piece: PieceIndex, offset: u64, until: u64, start: State, progress: Instant },
@@ -395,8 +396,16 @@ impl Download {
 
     pub(super) fn order_piece(&mut self, source: SourceId, piece: PieceIndex, link: Link, now: Instant) {
         let fetch = self.fetch_id();
-        let asked =
-            Fetch::Piece { source, piece, link, asked: now, progress: now, started: false, held: true };
+        let asked = Fetch::Piece {
+            source,
+            piece,
+            link,
+            asked: now,
+            progress: now,
+            started: false,
+            held: true,
+            arrived: 0,
+        };
         self.fetches.insert(fetch, asked);
         let range = self.geometry().range(piece);
         self.orders.push_back(Order::FetchPiece {

@@ -13,6 +13,7 @@ use super::{Archive, Neighbours};
 use crate::clock;
 use crate::digest::{InfoHash, Sha256};
 use crate::discovery::Dht;
+use crate::http::leads_to;
 use crate::swarm::meetings::{Meeting, Meetings};
 use crate::swarm::neighbourhood::{About, Bond, Question, Refusal, Told};
 
@@ -108,14 +109,11 @@ impl Round<'_> {
         machine.handle_banned(banned, now);
     }
 
+    /// Those that are not us: not at an address of this machine, nor at the one by which others reach us.
     fn others(&self, peers: &[SocketAddr]) -> Vec<SocketAddr> {
-        let own = |peer: &SocketAddr| {
-            let ip = peer.ip().to_canonical();
-            self.all.config.own.iter().any(|own| {
-                let same = own.ip().to_canonical() == ip || (own.ip().is_unspecified() && ip.is_loopback());
-                same && own.port() == peer.port()
-            })
-        };
+        let outside = self.all.config.dht.as_ref().and_then(|dht| dht.status().external);
+        let outside = outside.zip((self.port)()).map(|(ip, port)| SocketAddr::new(ip, port));
+        let own = |peer: &SocketAddr| Some(*peer) == outside || leads_to(&self.all.config.own, *peer);
         peers.iter().filter(|peer| !own(peer)).copied().collect()
     }
 

@@ -1,6 +1,11 @@
 //! Whether an address leads back to us: others name us by addresses that no listener was bound to.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+/// Addresses that no machine has: one of a class that was never given out (RFC 1112, section 4), one that is only for what is to be
+/// thrown away (RFC 6666).
+const NOBODYS_V4: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 1);
+const NOBODYS_V6: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1);
 
 /// Whether whoever connects to `address` comes to one of `listeners`, which are addresses as they were bound. One that is bound
 /// to all addresses is at each of this machine's. Nothing is sent.
@@ -14,15 +19,12 @@ pub fn leads_to(listeners: &[SocketAddr], address: SocketAddr) -> bool {
     })
 }
 
-/// Whether this machine has the address: nobody can bind a socket to an address of another machine (ip(7)), unless the kernel was
-/// told to let them.
+/// Whether this machine has the address: no socket can be bound to one of another machine (ip(7)), unless the kernel was told to
+/// allow any. Then nobody knows, and nothing is taken for ours.
 fn is_of_this_machine(ip: IpAddr) -> bool {
-    let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
-    let anywhere = || std::fs::read(format!("/proc/sys/net/{family}/ip_nonlocal_bind"));
-    !ip.is_unspecified()
-        && !ip.is_multicast()
-        && UdpSocket::bind((ip, 0)).is_ok()
-        && anywhere().is_ok_and(|told| told.starts_with(b"0"))
+    let binds = |ip: IpAddr| UdpSocket::bind((ip, 0)).is_ok();
+    let nobodys: IpAddr = if ip.is_ipv4() { NOBODYS_V4.into() } else { NOBODYS_V6.into() };
+    !ip.is_unspecified() && !ip.is_multicast() && binds(ip) && !binds(nobodys)
 }
 
 #[cfg(test)]
@@ -53,7 +55,9 @@ mod tests {
             assert!(leads_to(&own, at(here)), "{here}");
         }
         // An address of another machine, multicast, and one that only an interface gives a meaning.
-        for elsewhere in ["203.0.113.1:9979", "127.0.0.1:9978", "224.0.0.251:9979", "[fe80::1]:9979"] {
+        for elsewhere in
+            ["240.0.0.1:9979", "[100::1]:9979", "127.0.0.1:9978", "224.0.0.251:9979", "[fe80::1]:9979"]
+        {
             assert!(!leads_to(&own, at(elsewhere)), "{elsewhere}");
         }
         assert!(is_of_this_machine([127, 0, 0, 2].into()));

@@ -284,7 +284,7 @@ mod tests {
         let config = NeighboursConfig {
             seed: 1,
             allow_local: false,
-            own: vec!["192.168.1.1:1".parse().unwrap()],
+            own: vec!["192.168.1.1:1".parse().unwrap(), "0.0.0.0:1".parse().unwrap()],
             fixed: Arc::new(Fixed::new(Vec::new())),
             dht: None,
             announce: None,
@@ -302,7 +302,9 @@ mod tests {
                 }
             };
             let peer = |text: &str| text.parse::<SocketAddr>().unwrap();
-            network.send(vec![peer("192.168.1.1:1"), peer("192.168.1.2:1"), peer("192.168.1.3:1")]).unwrap();
+            // The first two are ourselves.
+            let all = ["192.168.1.1:1", "127.9.9.9:1", "192.168.1.2:1", "192.168.1.3:1"];
+            network.send(all.map(peer).to_vec()).unwrap();
             until(2).await;
             network.send(vec![peer("192.168.1.3:1")]).unwrap();
             until(1).await;

@@ -33,7 +33,7 @@ const MEMORY_OBJECT_LIMIT: u64 = 16 << 20;
 
 /// How much memory all objects take together that get a file when they are whole, in bytes: those that apt has asked for
 /// ahead, and those that wait for the disk.
-pub(super) const SMALL_MEMORY: u64 = 16 << 20;
+pub(super) const SMALL_MEMORY: u64 = 48 << 20;
 
 /// The longest of them, in bytes: most packages are shorter. What is longer takes its time anyway.
 const SMALL_LIMIT: u64 = 512 << 10;

@@ -1,13 +1,19 @@
 //! Where finished objects wait to enter the store: as many as have come while the disk was busy enter together.
+//!
+//! There are two ways in. What lies on disk already, or is to be read from the store right away, goes in at once. Small objects that
+//! apt reads from memory wait for a lull ([`Queue`]): while apt fetches hundreds of them, what it costs to put them on disk would
+//! be taken from what it takes to fetch them.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::canvas::Canvas;
 use super::lock;
+use super::lull::Queue;
+use crate::clock;
 use crate::pieces::State;
 use crate::store::{Finished, Scope, Store, StoreError};
 
@@ -20,37 +26,88 @@ pub(super) struct Whole {
     pub(super) states: Vec<State>,
     pub(super) last_modified: Option<String>,
     pub(super) scope: Scope,
+    /// It is needed from the store right away.
+    pub(super) prompt: bool,
 }
 
-/// The way into the store. There is no task of its own: of those who wait, one takes all of them in. There are as many as
+/// The ways into the store. There is no task of their own: of those who wait, one takes all of them in. There are as many as
 /// downloads at most.
-#[derive(Default)]
 pub(super) struct Entrance {
-    waiting: Mutex<VecDeque<(Whole, oneshot::Sender<()>)>>,
+    at_once: Way,
+    in_a_lull: Way,
+    /// Nobody waits for a lull any more.
+    closing: CancellationToken,
+}
+
+/// One of them.
+#[derive(Default)]
+struct Way {
+    waiting: Mutex<Queue<(Whole, oneshot::Sender<()>)>>,
     turn: tokio::sync::Mutex<()>,
+    /// More waits than should.
+    full: Notify,
+    /// Nobody goes before it is time.
+    patient: bool,
 }
 
 impl Entrance {
+    /// An entrance where nobody waits longer than the disk takes once `closing` is cancelled.
+    pub(super) fn new(closing: CancellationToken) -> Self {
+        Self { at_once: Way::default(), in_a_lull: Way { patient: true, ..Way::default() }, closing }
+    }
+
     /// Waits until the object is in the store. That it cannot be kept is logged, and no error of its readers: they have all of
     /// it already.
     pub(super) async fn enter(&self, store: &Store, object: Whole) {
+        let way = if self.may_wait(&object) { &self.in_a_lull } else { &self.at_once };
+        let length = object.canvas.geometry().length();
         let (told, mut hears) = oneshot::channel();
-        lock(&self.waiting).push_back((object, told));
+        {
+            let mut waiting = lock(&way.waiting);
+            waiting.push((object, told), length, clock::now());
+            if waiting.is_full() {
+                way.full.notify_one();
+            }
+        }
         loop {
-            let _turn = self.turn.lock().await;
+            let _turn = tokio::select! {
+                biased;
+                _ = &mut hears => return,
+                turn = way.turn.lock() => turn,
+            };
             if !matches!(hears.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
                 return;
             }
-            self.take_in(store.clone()).await;
+            if way.patient {
+                way.lull(&self.closing).await;
+            }
+            way.take_in(store.clone()).await;
+        }
+    }
+
+    fn may_wait(&self, object: &Whole) -> bool {
+        object.canvas.assembly().is_in_memory() && !object.prompt
+    }
+}
+
+impl Way {
+    /// Waits until it is time for those who wait, or until nobody is to wait any more.
+    async fn lull(&self, closing: &CancellationToken) {
+        loop {
+            let Some(due) = lock(&self.waiting).due() else { return };
+            if due <= clock::now() {
+                return;
+            }
+            tokio::select! {
+                () = closing.cancelled() => return,
+                () = self.full.notified() => {}
+                () = tokio::time::sleep_until(due.into()) => {}
+            }
         }
     }
 
     async fn take_in(&self, store: Store) {
-        let (objects, told): (Vec<_>, Vec<_>) = {
-            let mut waiting = lock(&self.waiting);
-            let count = waiting.len().min(TOGETHER);
-            waiting.drain(..count).unzip()
-        };
+        let (objects, told): (Vec<_>, Vec<_>) = lock(&self.waiting).take(TOGETHER).unzip();
         let entered = tokio::task::spawn_blocking(move || publish(&store, objects)).await;
         if let Err(error) = entered {
             warn!(%error, "keeping finished objects failed");

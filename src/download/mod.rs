@@ -7,6 +7,7 @@ mod fetch;
 mod findings;
 mod flight;
 mod liars;
+mod lull;
 mod origin;
 mod pictures;
 mod places;
@@ -77,6 +78,8 @@ pub struct Want {
     pub name: String,
     /// The name of the archive that it belongs to ([`crate::wire::archive_name`]).
     pub archive: Option<Sha256>,
+    /// It is needed from the store as soon as it is whole: it enters before others that can wait.
+    pub prompt: bool,
 }
 
 /// Why a download came to nothing.
@@ -219,6 +222,7 @@ impl Downloads {
         metrics: Metrics,
         config: DownloadsConfig,
     ) -> Self {
+        let shutdown = CancellationToken::new();
         let known_as = discovery.iter().find_map(|discovery| discovery.own_node());
         let context = Context {
             node: known_as.filter(|_| config.max_rate.is_none()),
@@ -239,7 +243,7 @@ impl Downloads {
             },
             share_private: config.share_private,
             look_ups: Arc::new(LookUps::new()),
-            entrance: Entrance::default(),
+            entrance: Entrance::new(shutdown.clone()),
             under_way: watch::Sender::default(),
             growing: watch::Sender::default(),
             convictions: watch::Sender::default(),
@@ -249,12 +253,7 @@ impl Downloads {
             memory: Mutex::default(),
             deliveries: Mutex::default(),
         };
-        Self {
-            context: Arc::new(context),
-            flights: Arc::default(),
-            tasks: TaskTracker::new(),
-            shutdown: CancellationToken::new(),
-        }
+        Self { context: Arc::new(context), flights: Arc::default(), tasks: TaskTracker::new(), shutdown }
     }
 
     /// The object, from the store or from a download that is under way or starts now. Never waits.
@@ -273,8 +272,13 @@ impl Downloads {
             && (shared.want.mirror.is_some() || want.mirror.is_none())
         {
             let progress = shared.progress.subscribe();
-            if !matches!(progress.borrow().stage, Stage::Failed(_)) {
-                return Ok(Download::flying(want.id, geometry, progress));
+            let closed = match progress.borrow().stage {
+                Stage::Running => Some(false),
+                Stage::Closed => Some(true),
+                Stage::Failed(_) => None,
+            };
+            if let Some(closed) = closed {
+                return Ok(Download::flying(want.id, geometry, progress, closed));
             }
         }
         // A flight that ended between the two looks has put it into the store by then.
@@ -289,7 +293,7 @@ impl Downloads {
         self.context.under_way.send_replace(flights.len());
         drop(flights);
         self.tasks.spawn(self.clone().fly(shared, geometry));
-        Ok(Download::flying(id, geometry, progress))
+        Ok(Download::flying(id, geometry, progress, false))
     }
 
     /// The whole object, if it is stored.
@@ -367,7 +371,9 @@ impl Downloads {
         match canvas {
             Ok(canvas) => {
                 let flight = Flight::new(self.context.clone(), shared.clone(), canvas);
-                flight.run(self.shutdown.clone()).await;
+                if let Some(whole) = flight.run(self.shutdown.clone()).await {
+                    self.context.entrance.enter(&self.context.store, whole).await;
+                }
             }
             Err(error) => {
                 tracing::warn!(object = %id, %error, "no room for a download");

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Downloads, Tally, lock};
+use super::flight::Shared;
+use super::{Downloads, Stage, Tally, lock};
 use crate::clock;
 use crate::digest::Sha256;
 use crate::swarm::Picture;
@@ -105,7 +107,10 @@ impl Deliveries {
 impl Downloads {
     /// The downloads under way, those that began first, 50 at most; and how many there are.
     pub fn ongoing(&self) -> (Vec<Ongoing>, usize) {
-        let flights: Vec<_> = lock(&self.flights).values().cloned().collect();
+        let running = |shared: &Arc<Shared>| matches!(shared.progress.borrow().stage, Stage::Running);
+        let mut flights: Vec<_> = lock(&self.flights).values().cloned().collect();
+        // What is whole only waits for the disk.
+        flights.retain(running);
         let mut ongoing: Vec<Ongoing> =
             flights.iter().filter_map(|shared| lock(&shared.picture).clone()).collect();
         ongoing.sort_by_key(|download| (download.began, download.id));

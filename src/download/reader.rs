@@ -23,6 +23,7 @@ pub struct Download {
     id: Sha256,
     geometry: Geometry,
     from: From,
+    held: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -33,11 +34,17 @@ enum From {
 
 impl Download {
     pub(super) fn held(object: Arc<Object>) -> Self {
-        Self { id: object.id(), geometry: object.geometry(), from: From::Held(object) }
+        Self { id: object.id(), geometry: object.geometry(), from: From::Held(object), held: true }
     }
 
-    pub(super) const fn flying(id: Sha256, geometry: Geometry, progress: watch::Receiver<Progress>) -> Self {
-        Self { id, geometry, from: From::Flying(progress) }
+    /// `held`: the object was whole before it was asked for, and is on its way into the store.
+    pub(super) const fn flying(
+        id: Sha256,
+        geometry: Geometry,
+        progress: watch::Receiver<Progress>,
+        held: bool,
+    ) -> Self {
+        Self { id, geometry, from: From::Flying(progress), held }
     }
 
     /// The object's digest.
@@ -50,9 +57,9 @@ impl Download {
         self.geometry.length()
     }
 
-    /// Whether it was in the store already.
+    /// Whether it was in the store already, or whole and on its way into it.
     pub const fn is_held(&self) -> bool {
-        matches!(self.from, From::Held(_))
+        self.held
     }
 
     /// Whether it has come to nothing: whoever wants it opens it anew.

@@ -259,7 +259,7 @@ impl Round {
 fn want(upgrade: &Upgrade) -> Want {
     let name = upgrade.url.rsplit('/').next().unwrap_or_default().to_owned();
     let mirror = Target::parse(&upgrade.url).ok();
-    Want { id: upgrade.id, length: upgrade.length, mirror, name, archive: upgrade.archive }
+    Want { id: upgrade.id, length: upgrade.length, mirror, name, archive: upgrade.archive, prompt: true }
 }
 
 /// Keeps whom a look-up finds; says how many that were.

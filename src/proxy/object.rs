@@ -51,7 +51,9 @@ impl ProxySite {
         let path = target.path_and_query.path();
         let name = path.rsplit('/').next().unwrap_or(path).to_owned();
         let archive = named.archive;
-        Want { id: named.id, length: named.length, mirror: Some(target.clone()), name, archive }
+        // What teaches hashes is read again from the store.
+        let prompt = named.kind == Kind::Index;
+        Want { id: named.id, length: named.length, mirror: Some(target.clone()), name, archive, prompt }
     }
 
     /// Answers with a file that an index names. `begun` is its download, where one was begun ahead: what was fetched

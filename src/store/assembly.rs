@@ -17,6 +17,7 @@ use super::Shared;
 use super::catalog::{Origin, Scope};
 use super::disk::{self, READ_BLOCK, Stamp};
 use super::error::StoreError;
+use super::heap::Heap;
 use super::layout::{Layout, share};
 use super::mapping::{self, Rent};
 use super::publish::{self, Finished};
@@ -32,7 +33,7 @@ const MEMORY_OBJECT_LIMIT: u64 = 16 << 20;
 
 /// How much memory all objects take together that get a file when they are whole, in bytes: those that apt has asked for
 /// ahead, and those that wait for the disk.
-pub(super) const SMALL_MEMORY: u64 = 16 << 20;
+pub(super) const SMALL_MEMORY: u64 = 48 << 20;
 
 /// The longest of them, in bytes: most packages are shorter. What is longer takes its time anyway.
 const SMALL_LIMIT: u64 = 512 << 10;
@@ -47,8 +48,6 @@ const CREATE_TRIES: u32 = 8;
 pub struct Assembly {
     id: Sha256,
     geometry: Geometry,
-    file: Arc<File>,
-    whole: Bytes,
     pub(super) place: Place,
     pub(super) phase: RwLock<Phase>,
     /// Pieces of a broken off download that were not looked at again yet.
@@ -57,11 +56,17 @@ pub struct Assembly {
 }
 
 pub(super) enum Place {
-    Disk(Partial),
+    Disk(Partial, Mapped),
     /// In memory until it is whole; it gets its file when it is published.
-    Small,
-    /// In memory, and never anywhere else.
-    Memory,
+    Small(Heap),
+    /// In a file that is nowhere, and never anywhere else.
+    Memory(Mapped),
+}
+
+/// A file, and all of it to be read.
+pub(super) struct Mapped {
+    pub(super) file: Arc<File>,
+    pub(super) whole: Bytes,
 }
 
 #[derive(PartialEq, Eq)]
@@ -86,7 +91,7 @@ impl Assembly {
         let made = if store.scratch { file.set_len(length) } else { disk::preallocate(&file, length) };
         made.map_err(StoreError::adding(length, "preallocating", &partial.path))?;
         let whole = mapping::map(&file, length, None).map_err(StoreError::io("mapping", &partial.path))?;
-        Ok(Self::new(store, id, geometry, file, whole, Place::Disk(partial)))
+        Ok(Self::new(store, id, geometry, Place::Disk(partial, Mapped::new(file, whole))))
     }
 
     /// What an earlier download of the object has left, where it has left anything.
@@ -98,35 +103,16 @@ impl Assembly {
         let Some((file, path, kept)) = store.take_leftover(&id, geometry)? else { return Ok(None) };
         let whole = mapping::map(&file, geometry.length(), None).map_err(StoreError::io("mapping", &path))?;
         let partial = Partial { path, stays: AtomicBool::new(false) };
-        let mut assembly = Self::new(store, id, geometry, file, whole, Place::Disk(partial));
+        let mut assembly = Self::new(store, id, geometry, Place::Disk(partial, Mapped::new(file, whole)));
         assembly.unchecked = Mutex::new(kept.into_iter().map(|kept| (kept.piece, kept)).collect());
         Ok(Some(assembly))
     }
 
     /// A file that is nowhere, for an object that has no room on disk.
     pub(super) fn in_memory(store: &Arc<Shared>, id: Sha256, geometry: Geometry) -> Result<Self, StoreError> {
-        Self::in_memory_at(Place::Memory, MEMORY_OBJECT_LIMIT, &store.memory, store, id, geometry)
-    }
-
-    /// A file that is nowhere yet, for a small object.
-    pub(super) fn small(store: &Arc<Shared>, id: Sha256, geometry: Geometry) -> Result<Self, StoreError> {
-        Self::in_memory_at(Place::Small, SMALL_LIMIT, &store.small, store, id, geometry)
-    }
-
-    fn in_memory_at(
-        place: Place,
-        limit: u64,
-        budget: &Arc<AtomicU64>,
-        store: &Arc<Shared>,
-        id: Sha256,
-        geometry: Geometry,
-    ) -> Result<Self, StoreError> {
         let length = geometry.length();
         let full = || StoreError::Full { length, limit: "the memory for objects that have no file" };
-        if length > limit {
-            return Err(full());
-        }
-        let rent = Rent::take(budget, length).ok_or_else(full)?;
+        let rent = rent(&store.memory, MEMORY_OBJECT_LIMIT, length).ok_or_else(full)?;
         let failed = |error| {
             StoreError::adding(length, "making a file in memory for", &store.layout.object(&id))(error)
         };
@@ -135,20 +121,20 @@ impl Assembly {
         let file = File::from(file);
         disk::preallocate(&file, length).map_err(failed)?;
         let whole = mapping::map(&file, length, Some(rent)).map_err(failed)?;
-        Ok(Self::new(store, id, geometry, file, whole, place))
+        Ok(Self::new(store, id, geometry, Place::Memory(Mapped::new(file, whole))))
     }
 
-    fn new(
-        store: &Arc<Shared>,
-        id: Sha256,
-        geometry: Geometry,
-        file: File,
-        whole: Bytes,
-        place: Place,
-    ) -> Self {
+    /// Memory, for a small object that has no file yet; `None` where it is not small, or there is no more memory for such.
+    pub(super) fn small(store: &Arc<Shared>, id: Sha256, geometry: Geometry) -> Option<Self> {
+        let rent = rent(&store.small, SMALL_LIMIT, geometry.length())?;
+        let heap = Heap::new(usize::try_from(geometry.length()).ok()?, rent);
+        Some(Self::new(store, id, geometry, Place::Small(heap)))
+    }
+
+    fn new(store: &Arc<Shared>, id: Sha256, geometry: Geometry, place: Place) -> Self {
         let phase = RwLock::new(Phase::Open);
         let unchecked = Mutex::default();
-        Self { id, geometry, file: Arc::new(file), whole, place, phase, unchecked, store: Arc::clone(store) }
+        Self { id, geometry, place, phase, unchecked, store: Arc::clone(store) }
     }
 
     /// The digest of the object to be.
@@ -163,12 +149,12 @@ impl Assembly {
 
     /// Whether the bytes are in memory: writing them never waits for the disk.
     pub fn is_in_memory(&self) -> bool {
-        !matches!(self.place, Place::Disk(_))
+        !matches!(self.place, Place::Disk(..))
     }
 
     /// Whether the object can be published: one that has no room on disk cannot.
     pub fn is_publishable(&self) -> bool {
-        !matches!(self.place, Place::Memory)
+        !matches!(self.place, Place::Memory(_))
     }
 
     /// Writes `bytes` at `offset`. Writes of a megabyte or more are several times cheaper than small ones.
@@ -184,20 +170,26 @@ impl Assembly {
         if *phase != Phase::Open {
             return Err(self.misuse("a write after it was published or left"));
         }
-        self.file.write_all_at(bytes, offset).map_err(StoreError::adding(
-            bytes.len() as u64,
-            "writing",
-            self.path(),
-        ))
+        let written = match &self.place {
+            Place::Small(heap) => {
+                heap.write_at(index(offset), bytes);
+                return Ok(());
+            }
+            Place::Disk(_, mapped) | Place::Memory(mapped) => mapped.file.write_all_at(bytes, offset),
+        };
+        written.map_err(StoreError::adding(bytes.len() as u64, "writing", self.path()))
     }
 
-    /// The bytes of `range`, cut off at the end, without a copy: zeros where nothing was written yet. Ask for what is
-    /// linked; bytes that are written later show in slices taken before.
+    /// The bytes of `range`, cut off at the end, without a copy as a rule: zeros where nothing was written yet. Ask for what is
+    /// linked; bytes that are written later may show in slices taken before.
     pub fn bytes(&self, range: Range<u64>) -> Bytes {
         let end = range.end.min(self.geometry.length());
         let start = range.start.min(end);
-        #[allow(clippy::cast_possible_truncation, reason = "the mapping is as long as a usize can say")]
-        self.whole.slice(start as usize..end as usize)
+        let range = index(start)..index(end);
+        match &self.place {
+            Place::Small(heap) => heap.bytes(range),
+            Place::Disk(_, mapped) | Place::Memory(mapped) => mapped.whole.slice(range),
+        }
     }
 
     /// Whether `bytes` are others than those at `offset` now. What cannot be read differs.
@@ -206,8 +198,12 @@ impl Assembly {
             return true;
         }
         let range = offset..offset + bytes.len() as u64;
+        let mapped = match &self.place {
+            Place::Small(heap) => return heap.bytes(index(range.start)..index(range.end)) != bytes,
+            Place::Disk(_, mapped) | Place::Memory(mapped) => mapped,
+        };
         let mut rest = bytes;
-        let same = disk::read_blocks(&self.file, range, READ_BLOCK, |_, block| {
+        let same = disk::read_blocks(&mapped.file, range, READ_BLOCK, |_, block| {
             let (head, tail) = rest.split_at(block.len());
             rest = tail;
             if head == block { Ok(()) } else { Err(io::Error::from(io::ErrorKind::InvalidData)) }
@@ -240,18 +236,10 @@ impl Assembly {
         publish::publish(&self.store, vec![finished]).pop().unwrap_or(Ok(()))
     }
 
-    pub(super) fn file(&self) -> &Arc<File> {
-        &self.file
-    }
-
-    pub(super) fn whole(&self) -> &Bytes {
-        &self.whole
-    }
-
     fn path(&self) -> &Path {
         match &self.place {
-            Place::Disk(partial) => &partial.path,
-            Place::Small | Place::Memory => Path::new("a file in memory"),
+            Place::Disk(partial, _) => &partial.path,
+            Place::Small(_) | Place::Memory(_) => Path::new("a file in memory"),
         }
     }
 
@@ -271,6 +259,23 @@ impl fmt::Debug for Assembly {
             .field("length", &self.geometry.length())
             .finish_non_exhaustive()
     }
+}
+
+impl Mapped {
+    fn new(file: File, whole: Bytes) -> Self {
+        Self { file: Arc::new(file), whole }
+    }
+}
+
+/// Memory for an object of `length` bytes, where it is no longer than `limit` and so much is left.
+fn rent(budget: &Arc<AtomicU64>, limit: u64, length: u64) -> Option<Rent> {
+    (length <= limit).then(|| Rent::take(budget, length))?
+}
+
+/// Where a byte of an object is in memory that holds all of the object.
+#[allow(clippy::cast_possible_truncation, reason = "what is in memory is as long as a usize can say")]
+const fn index(offset: u64) -> usize {
+    offset as usize
 }
 
 impl Partial {

@@ -52,7 +52,9 @@ impl Assembly {
     pub fn check(&self, piece: PieceIndex) -> Check {
         let Some(kept) = lock(&self.unchecked).get(&piece).copied() else { return Check::Known };
         let geometry = self.geometry();
-        let Ok(walk) = disk::walk_piece(self.file(), geometry, piece, kept.link.start) else {
+        // What is resumed has a file.
+        let Place::Disk(_, mapped) = &self.place else { return Check::Damaged };
+        let Ok(walk) = disk::walk_piece(&mapped.file, geometry, piece, kept.link.start) else {
             return Check::Damaged;
         };
         let right = match kept.link.end {
@@ -95,18 +97,18 @@ impl Assembly {
             return Ok(());
         }
         let mut phase = self.phase.write().unwrap_or_else(PoisonError::into_inner);
-        if let (Place::Disk(partial), Phase::Open) = (&self.place, &*phase) {
+        if let (Place::Disk(partial, mapped), Phase::Open) = (&self.place, &*phase) {
             *phase = Phase::Left;
             partial.stays.store(true, Ordering::Release);
             // Slow readers may keep the file open for long: nobody who goes on with it is to wait for them.
-            disk::unlock(self.file());
+            disk::unlock(&mapped.file);
         }
         drop(phase);
         self.store.sweep_partials(0).map(drop)
     }
 
     fn write_down(&self, kept: &[Kept]) -> Result<bool, StoreError> {
-        let Place::Disk(partial) = &self.place else { return Ok(false) };
+        let Place::Disk(partial, mapped) = &self.place else { return Ok(false) };
         if kept.is_empty() || self.store.scratch || self.geometry().pieces() > MAX_PIECES {
             return Ok(false);
         }
@@ -116,7 +118,7 @@ impl Assembly {
         if *phase != Phase::Open {
             return Ok(false);
         }
-        self.file().sync_data().map_err(StoreError::adding(
+        mapped.file.sync_data().map_err(StoreError::adding(
             self.geometry().length(),
             "writing to disk",
             &partial.path,

@@ -2,7 +2,7 @@
 //!
 //! - `layout`: where everything lies; the only file that spells paths.
 //! - `object`, `assembly`: an object to read, and one that is being put together; both are read through one mapping
-//!   (`mapping`), and what is kept open is bounded (`hot`).
+//!   (`mapping`), small ones that have no file yet from memory (`heap`), and what is kept open is bounded (`hot`).
 //! - `catalog`, `migrations`: SQLite.
 //! - `quota`: room for what comes, by evicting what was not used longest.
 //! - `publish`: how what is whole enters the store, many objects at a time.
@@ -21,6 +21,7 @@ mod catalog;
 mod disk;
 mod error;
 mod files;
+mod heap;
 mod hot;
 mod import;
 mod in_place;
@@ -238,7 +239,7 @@ impl Store {
     pub fn assemble_small(&self, id: Sha256, geometry: Geometry) -> Option<Assembly> {
         // An object of several pieces may have been begun before.
         let small = geometry.pieces() == 1 && !self.shared.scratch;
-        small.then(|| Assembly::small(&self.shared, id, geometry).ok())?
+        small.then(|| Assembly::small(&self.shared, id, geometry))?
     }
 
     /// Makes objects part of the store that are whole, as [`Assembly::publish`] does, and waits for the disk once for all of

@@ -12,10 +12,9 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLockWriteGuard};
 
-use bytes::Bytes;
 use rustix::fs::{Advice, fadvise};
 
-use super::assembly::{Assembly, Partial, Phase, Place};
+use super::assembly::{Assembly, Mapped, Partial, Phase, Place};
 use super::catalog::{self, Durability, NewRow, Origin, Scope};
 use super::disk::Stamp;
 use super::error::StoreError;
@@ -67,11 +66,11 @@ struct Entrant<'a> {
 /// Where its bytes are.
 enum Home<'a> {
     /// In its partial file.
-    Disk(&'a Partial),
+    Disk(&'a Partial, &'a Mapped),
     /// In memory: it has no file yet.
     Memory,
     /// In a partial file that was made for it now.
-    Made { partial: Partial, file: Arc<File>, whole: Bytes },
+    Made(Partial, Mapped),
 }
 
 /// Those that enter together, and what became of those that were to.
@@ -129,11 +128,10 @@ impl<'a> Batch<'a> {
 
     /// Makes room for what is in memory, and writes it to files.
     fn give_files(&mut self, store: &Arc<Shared>) {
-        let lengths = self.entrants.iter().map(|(_, entrant)| entrant.missing());
-        let missing: u64 = lengths.sum();
-        if missing == 0 {
+        if self.entrants.iter().all(|(_, entrant)| entrant.mapped().is_some()) {
             return;
         }
+        let missing = self.entrants.iter().map(|(_, entrant)| entrant.missing()).sum();
         let _alone = lock(&store.room);
         let room_for_all = store.make_room(missing).is_ok();
         self.each(|entrant| {
@@ -147,7 +145,7 @@ impl<'a> Batch<'a> {
     /// The bytes first: no power cut may leave a name in `objects/` whose bytes are missing.
     fn settle(&mut self, scratch: bool) {
         self.each(|entrant| {
-            let set = entrant.file().set_permissions(Permissions::from_mode(0o644));
+            let set = entrant.on_file(|file| file.set_permissions(Permissions::from_mode(0o644)));
             set.map_err(StoreError::io("setting the mode of", entrant.path()))
         });
         if scratch {
@@ -157,12 +155,12 @@ impl<'a> Batch<'a> {
             for (_, entrant) in &self.entrants {
                 // Starts to write to disk (posix_fadvise(2)), so that the file system's journal waits for all at once below.
                 // Only a hint; the pages that are being written stay.
-                let _ = fadvise(entrant.file(), 0, None, Advice::DontNeed);
+                let _ = entrant.on_file(|file| Ok(fadvise(file, 0, None, Advice::DontNeed)?));
             }
         }
         self.each(|entrant| {
             let length = entrant.finished.assembly.geometry().length();
-            let synced = entrant.file().sync_all();
+            let synced = entrant.on_file(File::sync_all);
             synced.map_err(StoreError::adding(length, "writing to disk", entrant.path()))
         });
     }
@@ -191,9 +189,9 @@ impl<'a> Entrant<'a> {
     fn of(finished: Finished<'a>) -> Result<Option<Self>, StoreError> {
         let assembly = finished.assembly;
         let home = match &assembly.place {
-            Place::Disk(partial) => Home::Disk(partial),
-            Place::Small => Home::Memory,
-            Place::Memory => return Err(StoreError::InMemory(assembly.id())),
+            Place::Disk(partial, mapped) => Home::Disk(partial, mapped),
+            Place::Small(_) => Home::Memory,
+            Place::Memory(_) => return Err(StoreError::InMemory(assembly.id())),
         };
         if finished.states.len() != assembly.geometry().last() as usize {
             return Err(assembly.misuse("published with another number of states than it has inner pieces"));
@@ -210,7 +208,7 @@ impl<'a> Entrant<'a> {
     fn missing(&self) -> u64 {
         match &self.home {
             Home::Memory => self.finished.assembly.geometry().length(),
-            Home::Disk(_) | Home::Made { .. } => 0,
+            Home::Disk(..) | Home::Made(..) => 0,
         }
     }
 
@@ -221,17 +219,17 @@ impl<'a> Entrant<'a> {
         let assembly = self.finished.assembly;
         let length = assembly.geometry().length();
         let (partial, file) = Partial::create(&store.layout, &assembly.id())?;
-        let written = file.write_all_at(assembly.whole(), 0);
+        let written = file.write_all_at(&assembly.bytes(0..length), 0);
         written.map_err(StoreError::adding(length, "writing", &partial.path))?;
         let whole = mapping::map(&file, length, None).map_err(StoreError::io("mapping", &partial.path))?;
-        self.home = Home::Made { partial, file: Arc::new(file), whole };
+        self.home = Home::Made(partial, Mapped { file: Arc::new(file), whole });
         Ok(())
     }
 
     fn partial(&self) -> Option<&Partial> {
         match &self.home {
-            Home::Disk(partial) => Some(partial),
-            Home::Made { partial, .. } => Some(partial),
+            Home::Disk(partial, _) => Some(partial),
+            Home::Made(partial, _) => Some(partial),
             Home::Memory => None,
         }
     }
@@ -240,11 +238,18 @@ impl<'a> Entrant<'a> {
         self.partial().map_or(Path::new("a file in memory"), |partial| &partial.path)
     }
 
-    fn file(&self) -> &Arc<File> {
+    /// `None` before it has a file.
+    fn mapped(&self) -> Option<&Mapped> {
         match &self.home {
-            Home::Made { file, .. } => file,
-            Home::Disk(_) | Home::Memory => self.finished.assembly.file(),
+            Home::Disk(_, mapped) => Some(mapped),
+            Home::Made(_, mapped) => Some(mapped),
+            Home::Memory => None,
         }
+    }
+
+    /// Nobody gets as far as this without a file.
+    fn on_file(&self, act: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+        self.mapped().map_or_else(|| Err(io::ErrorKind::NotFound.into()), |mapped| act(&mapped.file))
     }
 
     fn row(&self) -> NewRow<'_> {
@@ -268,11 +273,8 @@ impl<'a> Entrant<'a> {
             partial.stays.store(true, Ordering::Release);
         }
         let assembly = self.finished.assembly;
-        let file = Arc::clone(self.file());
-        let whole = match &self.home {
-            Home::Made { whole, .. } => whole.clone(),
-            Home::Disk(_) | Home::Memory => assembly.whole().clone(),
-        };
+        let Some(Mapped { file, whole }) = self.mapped() else { return };
+        let (file, whole) = (Arc::clone(file), whole.clone());
         let Ok(stamp) = Stamp::of(&file) else { return };
         let parts = Parts {
             id: assembly.id(),

@@ -42,6 +42,31 @@ fn a_stop_lets_apt_finish_what_it_reads() {
 }
 
 #[test]
+fn small_packages_that_wait_for_the_disk_are_hits_and_outlive_a_stop() {
+    let small: Vec<_> = (0..5).map(|number| Package::new(&format!("small{number}"), "1.0", 5_000)).collect();
+    let repository = Repository::with(&small);
+    let mirror = Mirror::start(&repository.root());
+    let mut daemon = trusting(&repository).start();
+    through(&daemon, &mirror, &repository).update().succeeded();
+    let fetched = |daemon: &Daemon, package: &Package| {
+        let answer = fetch(daemon, &mirror, &path_of(&repository, &package.name));
+        assert!(answer.body == repository.bytes(&package.name));
+        cache_status(&answer).to_owned()
+    };
+    for package in &small {
+        assert_ne!(fetched(&daemon, package), "aptpeer; hit");
+        assert_eq!(fetched(&daemon, package), "aptpeer; hit");
+    }
+    assert!(daemon.terminate().success(), "{}", daemon.log());
+    daemon.restart();
+    for package in &small {
+        assert_eq!(fetched(&daemon, package), "aptpeer; hit");
+    }
+    assert_eq!(mirror.requests("*/small*"), 5, "{:?}", mirror.records());
+    cache_is_whole(&daemon);
+}
+
+#[test]
 fn a_kill_in_mid_download_leaves_nothing_wrong_behind() {
     let repository = one_large();
     let mirror = Mirror::start(&repository.root());

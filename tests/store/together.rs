@@ -53,8 +53,8 @@ fn small_objects_have_a_bound() {
     let store = cache.open();
     let of = |length| store.assemble_small(Sha256::of(b"any"), Geometry::new(length).unwrap());
     assert!(of(MIB / 2 + 1).is_none(), "not small");
-    let mut held: Vec<_> = (0..32).map(|_| of(MIB / 2).unwrap()).collect();
-    assert!(of(1).is_none(), "16 MiB are taken");
+    let mut held: Vec<_> = (0..96).map(|_| of(MIB / 2).unwrap()).collect();
+    assert!(of(1).is_none(), "48 MiB are taken");
     drop(held.pop());
     assert!(of(1).is_some());
 }

@@ -209,7 +209,7 @@ impl Job<'_> {
             };
             tried.push(length);
             self.memory.set(known.clone());
-            let want = Want { id, length, mirror: None, name: id.to_string(), archive: None };
+            let want = Want { id, length, mirror: None, name: id.to_string(), archive: None, prompt: true };
             match self.download(want, context).await {
                 Ok(()) => return Ok(()),
                 Err(Setback::Fruitless(why)) => failure = Some(why),
@@ -293,7 +293,7 @@ async fn want_by_url(target: &Target, settings: &Settings) -> Result<Want, Failu
     };
     let path = target.path_and_query.path();
     let name = path.rsplit('/').next().unwrap_or(path).to_owned();
-    Ok(Want { id, length, mirror: Some(target.clone()), name, archive: None })
+    Ok(Want { id, length, mirror: Some(target.clone()), name, archive: None, prompt: true })
 }
 
 /// The peers of the command line and the configuration, and the daemon on this machine if one runs.

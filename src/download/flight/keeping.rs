@@ -17,6 +17,7 @@ use crate::store::{Scope, StoreError};
 /// How often it is written down what a download has: so much is lost at most when the process is killed. The bytes must be on
 /// disk before, which they will have to be in the end anyway.
 const CHECKPOINT: Duration = Duration::from_secs(3);
+
 impl Flight {
     /// Goes on from what an earlier download has left.
     pub(super) fn resume(&mut self) {
@@ -65,19 +66,15 @@ impl Flight {
         }
     }
 
-    /// Puts the finished object into the store. Readers have all of it already; that it cannot be kept is no error of
-    /// theirs.
-    pub(super) async fn keep(&mut self) {
-        if !self.canvas.assembly().is_publishable() {
-            return;
-        }
-        let object = Whole {
+    /// The finished object, if it can be kept.
+    pub(super) fn whole(&mut self) -> Option<Whole> {
+        self.canvas.assembly().is_publishable().then(|| Whole {
             canvas: self.canvas.clone(),
             states: self.machine.ledger().inner_states().unwrap_or_default(),
             last_modified: self.last_modified.take(),
             scope: if self.shared.is_local() { Scope::Local } else { Scope::Public },
-        };
-        self.context.entrance.enter(&self.context.store, object).await;
+            prompt: self.shared.want.prompt,
+        })
     }
 }
 

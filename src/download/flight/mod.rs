@@ -21,6 +21,7 @@ use self::company::next_finding;
 use self::keeping::note_saved;
 use super::admission::Admission;
 use super::canvas::{Canvas, Licence};
+use super::entrance::Whole;
 use super::fetch::{Event, Timing};
 use super::findings::{Again, Findings};
 use super::pictures::Ongoing;
@@ -71,8 +72,8 @@ impl Shared {
     }
 }
 
-/// A download in the air. [`Flight::run`] ends when the object is whole and in the store, when nobody can give what is
-/// missing, or when nobody wants it any more.
+/// A download in the air. [`Flight::run`] ends when the object is whole, when nobody can give what is missing, or when nobody
+/// wants it any more.
 pub(super) struct Flight {
     context: Arc<Context>,
     shared: Arc<Shared>,
@@ -173,8 +174,8 @@ impl Flight {
         flight
     }
 
-    /// Downloads until the end, whichever it is.
-    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+    /// Downloads until the end, whichever it is: what is to be put into the store. Readers have all of it already.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Option<Whole> {
         let _active = self.context.metrics.download_started();
         let mut unread_since: Option<Instant> = None;
         let canvas = self.canvas.clone();
@@ -226,7 +227,7 @@ impl Flight {
                 break;
             }
         }
-        self.end().await;
+        self.end().await
     }
 
     fn deadline(&self, unread_since: Option<Instant>) -> Instant {
@@ -237,8 +238,8 @@ impl Flight {
         [self.machine.next_timeout(now), unread].into_iter().flatten().fold(look, Instant::min)
     }
 
-    async fn end(mut self) {
-        // Whoever still looks need not any more; keeping the object may take a while.
+    async fn end(mut self) -> Option<Whole> {
+        // Whoever still looks need not any more.
         self.findings = None;
         self.tasks.shutdown().await;
         self.lists.shutdown().await;
@@ -250,8 +251,7 @@ impl Flight {
             self.report_end();
             self.show_held();
             self.publish_progress(Stage::Closed);
-            self.keep().await;
-            return;
+            return self.whole();
         }
         if self.machine.has_regrets() {
             self.context.note_taint(self.shared.want.id);
@@ -263,6 +263,7 @@ impl Flight {
             self.leave().await;
         }
         self.publish_progress(Stage::Failed(why));
+        None
     }
 
     fn report_end(&self) {

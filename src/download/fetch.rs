@@ -8,14 +8,16 @@ use std::time::Duration;
 use super::canvas::{Canvas, Licence, Written};
 use super::origin::{OriginBody, OriginError};
 use super::places::Places;
+use super::sheet::{Brought, Sheet, Span};
 use crate::clock;
+use crate::digest::Sha256;
 use crate::http::{Throttle, Turn};
 use crate::peer::{PeerBody, PeerClient, PeerError};
 use crate::pieces::{ChainWalk, End, PieceIndex, State};
 use crate::store::StoreError;
-use crate::swarm::{FetchId, PeerFault};
+use crate::swarm::{FetchId, PeerFault, SourceId};
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 /// How much of a walk is collected at most before it is written: large writes cost a fraction of small ones.
 const WRITE: usize = 1 << 20;
@@ -36,10 +38,12 @@ pub(super) enum Event {
     HeldBack(FetchId),
     /// More bytes came; for a walk its own are in the object up to `offset`.
     Progress { fetch: FetchId, offset: u64, bytes: u64 },
-    /// A peer's piece is in the object.
-    Linked { fetch: FetchId, piece: PieceIndex, timing: Timing },
-    /// A peer's piece led elsewhere.
-    Unlinked(FetchId, End),
+    /// A part of a piece is here, of several.
+    PartCame(FetchId),
+    /// A piece of peers is in the object.
+    Linked { fetch: FetchId, piece: PieceIndex, parts: Vec<Brought> },
+    /// A piece of peers led elsewhere; where several parts of it came, what each of them was.
+    Unlinked { fetch: FetchId, end: End, digests: Vec<(FetchId, Sha256)> },
     /// The peer does not hold it.
     NotHeld(FetchId),
     /// The peer cannot send it now.
@@ -74,7 +78,7 @@ pub(super) struct Timing {
 enum Stopped {
     Peer(PeerError),
     Disk(StoreError),
-    Led(End),
+    Led(End, Vec<(FetchId, Sha256)>),
     Cancelled,
 }
 
@@ -89,7 +93,8 @@ impl From<PeerError> for Stopped {
 pub(super) struct Queue {
     /// Bodies of pieces that are read at a time; each takes a buffer of a piece's length.
     places: Places,
-    /// Peers that are asked at a time; each takes a connection with its buffer.
+    /// Peers that are asked for pieces at a time; each takes a connection with its buffer. Who brings a part of a piece that has
+    /// its place does not wait for others, which may wait for that place; there are three such for each place at most.
     questions: Semaphore,
     /// Walks under way, which share [`WALK_MEMORY`].
     walks: AtomicUsize,
@@ -135,14 +140,15 @@ impl Drop for Walking<'_> {
     }
 }
 
-/// What a fetch of a piece needs.
+/// What a fetch of a piece needs, or of a part of one.
 pub(super) struct PieceFetch {
     pub(super) fetch: FetchId,
+    pub(super) source: SourceId,
     pub(super) peer: std::net::SocketAddr,
-    pub(super) piece: PieceIndex,
-    pub(super) start: State,
-    pub(super) expected: End,
-    pub(super) licence: Licence,
+    pub(super) span: Arc<Span>,
+    pub(super) sheet: Arc<Sheet>,
+    /// What becomes of the piece; none where this helps another fetch, which knows that.
+    pub(super) own: Option<Own>,
     pub(super) canvas: Arc<Canvas>,
     pub(super) client: PeerClient,
     pub(super) queue: Arc<Queue>,
@@ -150,13 +156,25 @@ pub(super) struct PieceFetch {
     pub(super) events: mpsc::Sender<Event>,
 }
 
+/// What a piece is, and the right to put it into the object.
+pub(super) struct Own {
+    pub(super) piece: PieceIndex,
+    pub(super) start: State,
+    pub(super) expected: End,
+    pub(super) licence: Licence,
+}
+
 impl PieceFetch {
     pub(super) async fn run(self) {
         let fetch = self.fetch;
         let mut delay = OwnDelay::default();
-        let event = match self.fetch(&mut delay).await {
-            Ok(timing) => Event::Linked { fetch, piece: self.piece, timing },
-            Err(Stopped::Led(end)) => Event::Unlinked(fetch, end),
+        let result = self.fetch(&mut delay).await;
+        if self.own.is_some() {
+            self.sheet.close();
+        }
+        let event = match result {
+            Ok(event) => event,
+            Err(Stopped::Led(end, digests)) => Event::Unlinked { fetch, end, digests },
             Err(Stopped::Peer(PeerError::NotHeld)) => Event::NotHeld(fetch),
             Err(Stopped::Peer(PeerError::Busy)) => Event::Busy(fetch),
             Err(Stopped::Peer(PeerError::Fault { fault, .. })) if delay.excuses(fault) => {
@@ -169,36 +187,64 @@ impl PieceFetch {
         self.tell(event).await;
     }
 
-    async fn fetch(&self, delay: &mut OwnDelay) -> Result<Timing, Stopped> {
-        let geometry = self.canvas.geometry();
-        let range = geometry.range(self.piece);
-        let Ok(_question) = self.queue.questions.acquire().await else { return Err(Stopped::Cancelled) };
+    async fn fetch(&self, delay: &mut OwnDelay) -> Result<Event, Stopped> {
+        let Some(own) = &self.own else {
+            self.receive(None, None, delay).await?;
+            return Ok(Event::PartCame(self.fetch));
+        };
+        let Ok(question) = self.queue.questions.acquire().await else { return Err(Stopped::Cancelled) };
+        let mut walk = ChainWalk::from_state(own.start);
+        self.receive(Some(&mut walk), Some(question), delay).await?;
+        let here = self.span.here();
+        if here != self.canvas.geometry().range(own.piece) {
+            self.tell(Event::PartCame(self.fetch)).await;
+        }
+        self.sheet.whole().await;
+        self.link(own, walk, self.sheet.within(&here).end)
+    }
+
+    /// Takes what the peer sends of its span; `walk` goes over it. The question is answered when this ends.
+    async fn receive(
+        &self,
+        mut walk: Option<&mut ChainWalk>,
+        _question: Option<SemaphorePermit<'_>>,
+        delay: &mut OwnDelay,
+    ) -> Result<(), Stopped> {
+        let asked_for = self.span.asked();
+        let length = asked_for.end - asked_for.start;
         self.tell(Event::Begun(self.fetch)).await;
         let asked = clock::now();
-        let id = self.canvas.assembly().id();
-        let mut body = self.client.open(self.peer, id, range.clone(), geometry.length()).await?;
-        let length = range.end - range.start;
+        let (id, of) = (self.canvas.assembly().id(), self.canvas.geometry().length());
+        let mut body = self.client.open(self.peer, id, asked_for, of).await?;
         let first_byte = clock::now() - asked;
         self.tell(Event::Answered(self.fetch)).await;
-        let room = usize::try_from(length).unwrap_or(0);
-        let Some(mut place) = self.queue.places.take(room).await else { return Err(Stopped::Cancelled) };
+        if self.own.is_some() {
+            let room = usize::try_from(length).unwrap_or(0);
+            let Some(place) = self.queue.places.take(room).await else { return Err(Stopped::Cancelled) };
+            self.sheet.furnish(place);
+        }
         self.tell(Event::Begun(self.fetch)).await;
         let begun = clock::now();
         delay.0 += begun.saturating_duration_since(asked + first_byte);
         let mut held_back = Duration::ZERO;
         let (mut untold, mut told) = (0, begun);
-        let mut walk = ChainWalk::from_state(self.start);
-        while let Some(mut bytes) = body.next().await? {
-            while !bytes.is_empty() {
+        while !self.span.is_cut_off() {
+            let next = tokio::select! {
+                biased;
+                next = body.next() => next?,
+                () = self.span.cut_off() => None,
+            };
+            let Some(mut bytes) = next else { break };
+            while !bytes.is_empty() && !self.span.is_cut_off() {
                 let mut turn = self.throttle.turn(bytes.len());
                 if !turn.is_now() {
                     let waited = hold_back(&mut turn, self.fetch, &self.events).await;
                     (held_back, delay.0) = (held_back + waited, delay.0 + waited);
                 }
                 let part = bytes.split_to(turn.bytes());
-                walk.update(&part);
-                place.buffer.extend_from_slice(&part);
-                untold += part.len() as u64;
+                let taken = self.sheet.put(&self.span, &part).ok_or(Stopped::Cancelled)?;
+                walk.iter_mut().for_each(|walk| walk.update(&part[..taken]));
+                untold += taken as u64;
                 if untold >= TELL_BYTES || clock::now() - told >= TELL_AFTER {
                     self.tell(Event::Progress { fetch: self.fetch, offset: 0, bytes: untold }).await;
                     (untold, told) = (0, clock::now());
@@ -208,17 +254,36 @@ impl PieceFetch {
         if untold > 0 {
             self.tell(Event::Progress { fetch: self.fetch, offset: 0, bytes: untold }).await;
         }
-        let end = end_of(walk, self.piece == geometry.last(), geometry.length());
-        if end != Some(self.expected) {
-            return Err(end.map_or_else(|| Stopped::Peer(PeerError::NotHeld), Stopped::Led));
-        }
-        let written = write(&self.canvas, || self.canvas.commit(self.piece, &place.buffer, &self.licence))
-            .map_err(Stopped::Disk)?;
-        if written == Written::Cancelled {
-            return Err(Stopped::Cancelled);
-        }
+        let range = self.span.here();
+        let bytes = range.end - range.start;
         let transfer = (clock::now() - begun).saturating_sub(held_back);
-        Ok(Timing { first_byte, transfer, bytes: length, held_back: !held_back.is_zero() })
+        let timing = Timing { first_byte, transfer, bytes, held_back: !held_back.is_zero() };
+        let brought = Brought { fetch: self.fetch, source: self.source, range, timing };
+        if self.sheet.note_brought(&self.span, brought) { Ok(()) } else { Err(Stopped::Cancelled) }
+    }
+
+    /// Walks over what others have brought, from `from` in the buffer on, and puts the piece where it belongs.
+    fn link(&self, own: &Own, mut walk: ChainWalk, from: usize) -> Result<Event, Stopped> {
+        let (fetch, piece) = (self.fetch, own.piece);
+        let geometry = self.canvas.geometry();
+        let look = |bytes: &[u8], parts: &[Brought]| {
+            walk.update(bytes.get(from..).unwrap_or_default());
+            let end = end_of(walk, piece == geometry.last(), geometry.length());
+            if end != Some(own.expected) {
+                let Some(end) = end else { return Err(Stopped::Peer(PeerError::NotHeld)) };
+                let digest = |part: &Brought| {
+                    let bytes = bytes.get(self.sheet.within(&part.range)).unwrap_or_default();
+                    (part.fetch, Sha256::of(bytes))
+                };
+                let several = if parts.len() > 1 { parts } else { &[] };
+                return Err(Stopped::Led(end, several.iter().map(digest).collect()));
+            }
+            match self.canvas.commit(piece, bytes, &own.licence).map_err(Stopped::Disk)? {
+                Written::Cancelled => Err(Stopped::Cancelled),
+                Written::Done | Written::Skipped => Ok(Event::Linked { fetch, piece, parts: parts.to_vec() }),
+            }
+        };
+        write(&self.canvas, || self.sheet.read(look)).unwrap_or(Err(Stopped::Cancelled))
     }
 
     async fn tell(&self, event: Event) {

@@ -13,6 +13,7 @@ mod pictures;
 mod places;
 mod reader;
 mod seeding;
+mod sheet;
 mod trials;
 
 use std::collections::HashMap;

@@ -1,15 +1,15 @@
 //! The places of pieces in flight from peers, all downloads together: each is a buffer for one piece.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A bounded number of places. Their buffers are used again while any place is taken: a fresh buffer of 4 MiB costs a
 /// thousand page faults, a tenth of all that a download from fast peers costs. The last one out gives the memory back.
 #[derive(Debug)]
 pub(super) struct Places {
-    free: Semaphore,
-    buffers: Mutex<Buffers>,
+    free: Arc<Semaphore>,
+    buffers: Arc<Mutex<Buffers>>,
 }
 
 #[derive(Debug, Default)]
@@ -21,40 +21,40 @@ struct Buffers {
 
 impl Places {
     pub(super) fn new(count: usize) -> Self {
-        Self { free: Semaphore::new(count), buffers: Mutex::default() }
+        Self { free: Arc::new(Semaphore::new(count)), buffers: Arc::default() }
     }
 
     /// Waits for a place whose buffer is empty and has room for `length` bytes.
-    pub(super) async fn take(&self, length: usize) -> Option<Place<'_>> {
-        let permit = self.free.acquire().await.ok()?;
+    pub(super) async fn take(&self, length: usize) -> Option<Place> {
+        let permit = self.free.clone().acquire_owned().await.ok()?;
         let mut buffer = {
-            let mut buffers = self.lock();
+            let mut buffers = lock(&self.buffers);
             buffers.taken += 1;
             buffers.idle.pop().unwrap_or_default()
         };
         buffer.reserve_exact(length);
-        Some(Place { places: self, buffer, _permit: permit })
+        Some(Place { buffers: self.buffers.clone(), buffer, _permit: permit })
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Buffers> {
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(buffers: &Mutex<Buffers>) -> MutexGuard<'_, Buffers> {
+    buffers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A place, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
-    places: &'a Places,
+pub(super) struct Place {
+    buffers: Arc<Mutex<Buffers>>,
     pub(super) buffer: Vec<u8>,
     // Dropped last: there are never more buffers than places.
-    _permit: SemaphorePermit<'a>,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
-        let mut buffers = self.places.lock();
+        let mut buffers = lock(&self.buffers);
         buffers.taken -= 1;
         buffers.idle.push(buffer);
         let unused = if buffers.taken == 0 { std::mem::take(&mut buffers.idle) } else { Vec::new() };
@@ -86,8 +86,8 @@ mod tests {
         let places = Places::new(2);
         let (one, two) = (places.take(1000).await, places.take(1000).await);
         drop(one);
-        assert_eq!(places.lock().idle.len(), 1);
+        assert_eq!(lock(&places.buffers).idle.len(), 1);
         drop(two);
-        assert!(places.lock().idle.is_empty());
+        assert!(lock(&places.buffers).idle.is_empty());
     }
 }

@@ -16,6 +16,7 @@ use super::meter::Meter;
 use super::order::{Fact, FetchId, Order, Outcome, Walker};
 use super::owner::Company;
 use super::pace;
+use super::parts::{Mixture, Part};
 use super::source::{Holding, Mirror, Peer, PeerKind, SourceId, Standing};
 use crate::digest::Sha256;
 use crate::pieces::{ChainWalk, End, Geometry, Ledger, Link, PieceIndex, PieceList, PieceSet, State};
@@ -54,6 +55,7 @@ pub(super) enum Fetch {
         started: bool,
         held: bool,
         arrived: u64,
+        part: Part,
     },
     /// `piece` is the one it is in, `offset` what is written, `until` the end of what was asked for.
     Walk { walker: Walker, piece: PieceIndex, offset: u64, until: u64, start: State, progress: Instant },
@@ -72,6 +74,7 @@ pub struct Download {
     pub(super) prefer: Prefer,
     pub(super) fetches: BTreeMap<FetchId, Fetch>,
     pub(super) suspects: Vec<Suspect>,
+    pub(super) mixtures: Vec<Mixture>,
     pub(super) orders: VecDeque<Order>,
     pub(super) facts: VecDeque<Fact>,
     next_fetch: u64,
@@ -129,6 +132,7 @@ impl Download {
             prefer,
             fetches: BTreeMap::new(),
             suspects: Vec::new(),
+            mixtures: Vec::new(),
             orders: VecDeque::new(),
             facts: VecDeque::new(),
             next_fetch: 0,
@@ -214,6 +218,9 @@ impl Download {
             return;
         }
         peer.awaited_since = None;
+        if let Holding::Asked { since } = &peer.holding {
+            peer.answer = Some(now.saturating_duration_since(*since));
+        }
         let grown = peer.growth.note(have.count(), now);
         peer.holding = match &peer.holding {
             Holding::Suspended { .. } => Holding::Suspended { have },
@@ -395,19 +402,8 @@ impl Download {
     }
 
     pub(super) fn order_piece(&mut self, source: SourceId, piece: PieceIndex, link: Link, now: Instant) {
-        let fetch = self.fetch_id();
-        let asked = Fetch::Piece {
-            source,
-            piece,
-            link,
-            asked: now,
-            progress: now,
-            started: false,
-            held: true,
-            arrived: 0,
-        };
-        self.fetches.insert(fetch, asked);
         let range = self.geometry().range(piece);
+        let fetch = self.begin_piece(source, piece, link, Part::whole(range.clone()), now);
         self.orders.push_back(Order::FetchPiece {
             fetch,
             source,
@@ -416,6 +412,22 @@ impl Download {
             start: link.start,
             expected: link.end,
         });
+    }
+
+    pub(super) fn begin_piece(
+        &mut self,
+        source: SourceId,
+        piece: PieceIndex,
+        link: Link,
+        part: Part,
+        now: Instant,
+    ) -> FetchId {
+        let fetch = self.fetch_id();
+        let (started, held) = (false, true);
+        let state =
+            Fetch::Piece { source, piece, link, asked: now, progress: now, started, held, arrived: 0, part };
+        self.fetches.insert(fetch, state);
+        fetch
     }
 
     pub(super) fn order_news(&mut self, source: SourceId) {
@@ -443,6 +455,7 @@ impl Download {
                 self.charge(suspect.source, PeerFault::WrongPiece);
             }
         }
+        self.judge_mixtures();
     }
 
     fn expire(&mut self, now: Instant) {

@@ -95,6 +95,7 @@ impl Download {
 
     /// A peer's piece led where it should and is in the object now.
     pub fn handle_piece_linked(&mut self, fetch: FetchId) {
+        self.note_rate(fetch);
         let Some(Fetch::Piece { source, piece, link, .. }) = self.fetches.remove(&fetch) else { return };
         self.put_link(piece, link, By::Listed);
         self.facts.push_back(Fact::PieceLinked(source, piece));

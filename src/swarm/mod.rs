@@ -16,6 +16,7 @@ mod opening;
 mod order;
 mod owner;
 mod pace;
+mod parts;
 mod patience;
 mod picture;
 mod recent;

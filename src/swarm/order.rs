@@ -5,11 +5,19 @@ use std::time::Duration;
 
 use super::fault::PeerFault;
 use super::source::SourceId;
+use crate::digest::Sha256;
 use crate::pieces::{End, PieceIndex, State};
 
 /// One fetch: a request to one source and what becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FetchId(pub(super) u64);
+
+#[cfg(test)]
+impl FetchId {
+    pub(crate) const fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// Who is walked forward from the front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +52,23 @@ pub enum Order {
         /// What it must lead to.
         expected: End,
     },
+    /// Fetch a part of the piece that the fetch `helps` is at work on, and put it beside what that brings; the piece is
+    /// hashed when all its parts are here. [`super::Download::handle_part_came`] says that one is, the one of `helps` as well.
+    FetchPart {
+        /// Names this fetch in every later event.
+        fetch: FetchId,
+        /// The peer.
+        source: SourceId,
+        /// Which piece.
+        piece: PieceIndex,
+        /// The piece's own fetch, which tells what the whole piece leads to.
+        helps: FetchId,
+        /// The fetch that is to end where this begins, without another request; [`super::Download::handle_cut`] is told at
+        /// once where that is. None where nobody is at work on the part.
+        cut: Option<FetchId>,
+        /// The part's bytes.
+        range: Range<u64>,
+    },
     /// Fetch in order, straight into the object, and tell the chaining value at each piece's end.
     Walk {
         /// Names this fetch in every later event.
@@ -57,6 +82,16 @@ pub enum Order {
     },
     /// Give up a fetch; nothing of it may reach the object after this.
     Cancel(FetchId),
+    /// The object is closed: where its bytes of this range do not have this digest, call
+    /// [`super::Download::handle_other_bytes`] with the peer that sent them.
+    Compare {
+        /// The peer.
+        source: SourceId,
+        /// What it was asked for.
+        range: Range<u64>,
+        /// The SHA-256 of what it sent.
+        digest: Sha256,
+    },
     /// The bytes of this piece are not to be kept: open it for writing again.
     Reopen(PieceIndex),
 }

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::download::{Download, Fetch, Prefer};
-use super::order::{Fact, Outcome, Walker};
+use super::order::{Fact, FetchId, Outcome, Walker};
 use super::pace;
+use super::parts::Help;
 use super::source::{Holding, Mirror, Peer, PeerKind, SourceId};
-use super::survey::Survey;
+use super::survey::{Missing, Survey};
 use crate::pieces::{End, Link, PIECE_LENGTH, PieceIndex};
 
 /// When the mirror is to help.
@@ -15,6 +16,12 @@ enum Due {
     Now,
     At(Instant),
     Never,
+}
+
+/// What a peer is asked for.
+enum Work {
+    Piece(PieceIndex, Link),
+    Part(Help),
 }
 
 impl Download {
@@ -316,21 +323,27 @@ impl Download {
     }
 
     fn assign_pieces(&mut self, now: Instant) {
+        self.drop_lost_parts();
         let mut room = self.at_a_time().saturating_sub(self.piece_fetches().count());
         if room == 0 {
             return;
         }
         let mut survey = Survey::of(self, now);
         while room > 0
-            && let Some((source, piece, link)) = self.next_assignment(&survey, now)
+            && let Some((source, work)) = self.next_assignment(&survey, now)
         {
-            self.order_piece(source, piece, link, now);
-            survey.note_asked(piece);
+            match work {
+                Work::Piece(piece, link) => {
+                    self.order_piece(source, piece, link, now);
+                    survey.note_asked(piece);
+                }
+                Work::Part(help) => self.order_part(source, help, now),
+            }
             room -= 1;
         }
     }
 
-    fn next_assignment(&self, survey: &Survey, now: Instant) -> Option<(SourceId, PieceIndex, Link)> {
+    fn next_assignment(&self, survey: &Survey, now: Instant) -> Option<(SourceId, Work)> {
         let mut loads = vec![0; self.peers.len()];
         for source in self.piece_fetches() {
             loads.get_mut(source.0 as usize).into_iter().for_each(|load| *load += 1);
@@ -351,8 +364,11 @@ impl Download {
                 .then_with(|| self.turn(a.id).cmp(&self.turn(b.id)))
         });
         idle.into_iter().find_map(|peer| {
-            let missing = survey.pick(self, peer, now)?;
-            Some((peer.id, missing.piece(), missing.link))
+            let help = || self.help_for(survey, peer, now).filter(|_| load_of(peer) == 0).map(Work::Part);
+            let piece = |missing: &Missing| Work::Piece(missing.piece(), missing.link);
+            let work = self.gap_for(peer).map(Work::Part);
+            let work = work.or_else(|| survey.pick(self, peer).map(piece)).or_else(help);
+            Some((peer.id, work.or_else(|| survey.pick_late(self, peer, now).map(piece))?))
         })
     }
 
@@ -367,11 +383,11 @@ impl Download {
         let mut fetching = 0;
         for fetch in self.fetches.values() {
             match fetch {
-                Fetch::Piece { piece: of, source, .. } if *of == piece => {
-                    if *source == peer.id {
+                Fetch::Piece { piece: of, source, part, .. } if *of == piece => {
+                    if *source == peer.id && !part.done {
                         return false;
                     }
-                    fetching += 1;
+                    fetching += usize::from(part.helps.is_none());
                 }
                 // The mirror is in it: a slow or stuck one is worth a second try, but only by a free peer.
                 Fetch::Walk { piece: of, progress, offset, .. }
@@ -389,24 +405,26 @@ impl Download {
     }
 
     fn is_late(&self, piece: PieceIndex, now: Instant) -> bool {
-        let of_piece = |fetch: &&Fetch| matches!(fetch, Fetch::Piece { piece: of, .. } if *of == piece);
-        self.fetches
-            .values()
-            .filter(of_piece)
-            .all(|fetch| self.late_at(fetch, now).is_some_and(|at| now >= at))
+        let own = |(id, fetch): (&FetchId, &Fetch)| match fetch {
+            Fetch::Piece { piece: of, part, .. } if *of == piece && part.helps.is_none() => Some(*id),
+            _ => None,
+        };
+        let is_late = |fetch: &Fetch| self.late_at(fetch, now).is_some_and(|at| now >= at);
+        // A piece is as late as the last of its parts.
+        self.fetches.iter().filter_map(own).all(|own| self.members(own).any(|(_, fetch)| is_late(fetch)))
     }
 
     /// When a fetch from a peer takes longer than that peer's own figures say: its first byte is overdue, and the rest takes
     /// twice as long as usual.
     fn late_at(&self, fetch: &Fetch, now: Instant) -> Option<Instant> {
-        let Fetch::Piece { source, piece, asked, started, held: false, .. } = fetch else { return None };
+        let Fetch::Piece { source, part, asked, started, held: false, .. } = fetch else { return None };
         let standing = self.peers.get(source.0 as usize)?.standing;
         if !started {
             let several = self.geometry().pieces() > 1;
             let wait = if several { pace::hedge(&standing, 1) } else { pace::hedge_of_one(&standing) };
             return Some(*asked + wait);
         }
-        let range = self.geometry().range(*piece);
+        let range = &part.range;
         let expected = match (standing.overdue, standing.rate) {
             (Some(overdue), Some(rate)) if rate > 1.0 => {
                 let transfer = Duration::from_secs_f64((as_f64(range.end - range.start) / rate).min(3600.0));
@@ -462,6 +480,7 @@ impl Download {
 
     fn piece_fetches(&self) -> impl Iterator<Item = SourceId> {
         self.fetches.values().filter_map(|fetch| match fetch {
+            Fetch::Piece { part, .. } if part.done => None,
             Fetch::Piece { source, .. } | Fetch::Walk { walker: Walker::Peer(source), .. } => Some(*source),
             Fetch::Walk { .. } => None,
         })

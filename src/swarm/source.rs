@@ -10,6 +10,13 @@ use crate::pieces::{PIECE_LENGTH, PieceSet};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub(super) u32);
 
+#[cfg(test)]
+impl SourceId {
+    pub(crate) const fn numbered(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 /// The network a peer stands in: an IPv4 /24 or an IPv6 /48. Two peers of one group count as one witness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group([u8; 7]);
@@ -108,6 +115,9 @@ pub(super) struct Peer {
     /// It had no place for us: until when it is left alone, and since when without a byte.
     pub(super) busy_until: Option<Instant>,
     pub(super) busy_since: Option<Instant>,
+    /// How long its list took in this download, and how fast its last body came, in bytes a second.
+    pub(super) answer: Option<Duration>,
+    pub(super) rate: Option<f64>,
 }
 
 /// How much a holder had at most, and how quickly it came to that.
@@ -173,6 +183,8 @@ impl Peer {
             growth: Growth::default(),
             busy_until: None,
             busy_since: None,
+            answer: None,
+            rate: None,
         }
     }
 

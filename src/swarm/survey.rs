@@ -69,12 +69,12 @@ impl Survey {
         survey
     }
 
-    /// The piece that this peer is to be asked for.
-    pub(super) fn pick(&self, download: &Download, peer: &Peer, now: Instant) -> Option<&Missing> {
+    /// The piece that this peer is to be asked for, of those that nobody is at work on.
+    pub(super) fn pick(&self, download: &Download, peer: &Peer) -> Option<&Missing> {
         let held = || self.missing.iter().filter(|missing| peer.holds(missing.piece));
         let mut fresh = held().filter(|missing| missing.fresh);
         let last = download.geometry().last();
-        let found = if self.crowd {
+        if self.crowd {
             fresh.filter(|missing| missing.open).min_by_key(|missing| self.order(download, missing))
         } else if download.mirror == Mirror::Active {
             // The mirror walks from the front: peers come from the end to meet it.
@@ -87,13 +87,18 @@ impl Survey {
             Some(end)
         } else {
             fresh.find(|missing| missing.open)
-        };
-        found.or_else(|| self.pick_late(download, peer, now))
+        }
+    }
+
+    /// Whether the peer may bring a part of a piece that somebody is at work on.
+    pub(super) fn may_bring(&self, peer: &Peer, piece: PieceIndex) -> bool {
+        let may = |missing: &Missing| missing.piece == piece && (missing.open || missing.near);
+        peer.holds(piece) && self.missing.iter().any(may)
     }
 
     /// One that somebody else is at work on and takes too long with. In a crowd only when nothing else is left: a piece
     /// that one peer has is most often under way from another.
-    fn pick_late(&self, download: &Download, peer: &Peer, now: Instant) -> Option<&Missing> {
+    pub(super) fn pick_late(&self, download: &Download, peer: &Peer, now: Instant) -> Option<&Missing> {
         if self.crowd && !self.endgame {
             return None;
         }

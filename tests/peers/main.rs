@@ -13,6 +13,7 @@ mod limits;
 mod lookups;
 mod node;
 mod odd;
+mod parts;
 mod remembered;
 mod resume;
 mod rubbish;

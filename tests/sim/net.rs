@@ -91,6 +91,17 @@ impl Net {
         self.flows.get(&due.flow).is_some_and(|flow| flow.version == due.version)
     }
 
+    /// The transfer ends after so many bytes in all.
+    #[allow(clippy::cast_precision_loss)]
+    pub(crate) fn shorten(&mut self, id: FlowId, bytes: u64, now: Instant) {
+        let Some(flow) = self.flows.get_mut(&id) else { return };
+        flow.total = bytes as f64;
+        // Its end is to be computed anew.
+        flow.done += flow.rate * (now - flow.at).as_secs_f64();
+        (flow.rate, flow.at) = (0.0, now);
+        self.settle(id, now);
+    }
+
     /// Bytes so far.
     pub(crate) fn done(&self, id: FlowId, now: Instant) -> f64 {
         let flow = &self.flows[&id];

@@ -48,17 +48,45 @@ pub(crate) struct Fetch {
     /// Where in the object the present transfer began, and how much of it the download knows of.
     pub(crate) offset: u64,
     pub(crate) told: u64,
+    /// What of its piece it brings.
+    pub(crate) range: Range<u64>,
+    /// The piece's own fetch, where this one helps.
+    pub(crate) helps: Option<FetchId>,
+    /// The parts that are here, by whom and what: its own as well.
+    pub(crate) brought: Vec<(FetchId, Host, Range<u64>, Variant)>,
 }
 
 impl Fetch {
-    pub(crate) const fn piece(other: Host, piece: PieceIndex, start: State, expected: End) -> Self {
+    pub(crate) fn piece(
+        other: Host,
+        piece: PieceIndex,
+        range: Range<u64>,
+        start: State,
+        expected: End,
+    ) -> Self {
         let (from, expected) = (From::Node(other), Some(expected));
-        Self { from, flow: None, piece, start, expected, walk: None, offset: 0, told: 0 }
+        Self { from, expected, range, walk: None, offset: 0, ..Self::walk(piece, 0..0, start) }
     }
 
-    pub(crate) const fn walk(piece: PieceIndex, range: Range<u64>, start: State) -> Self {
-        let (from, walk) = (From::Mirror, Some(range.end));
-        Self { from, flow: None, piece, start, expected: None, walk, offset: range.start, told: 0 }
+    pub(crate) fn part(other: Host, piece: PieceIndex, helps: FetchId, range: Range<u64>) -> Self {
+        let (from, helps) = (From::Node(other), Some(helps));
+        Self { from, range, helps, walk: None, ..Self::walk(piece, 0..0, State::INITIAL) }
+    }
+
+    pub(crate) fn walk(piece: PieceIndex, range: Range<u64>, start: State) -> Self {
+        Self {
+            from: From::Mirror,
+            flow: None,
+            piece,
+            start,
+            expected: None,
+            walk: Some(range.end),
+            offset: range.start,
+            told: 0,
+            range,
+            helps: None,
+            brought: Vec::new(),
+        }
     }
 
     pub(crate) fn left_of_piece(&self, object: &Object) -> u64 {

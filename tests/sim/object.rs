@@ -1,6 +1,8 @@
 //! The object that everybody wants, in symbols: a piece is its number and a variant, variant 0 being the right one, and
 //! the chain is computed over those.
 
+use std::ops::Range;
+
 use aptpeer::digest::Sha256;
 use aptpeer::pieces::{End, Geometry, PieceIndex, PieceList, State};
 
@@ -32,6 +34,11 @@ impl Object {
             None if known => End::Digest(self.digest),
             _ => step(self.geometry, start, piece, variant),
         }
+    }
+
+    /// What part of a piece of this variant is told apart by.
+    pub(crate) fn digest_of(&self, range: &Range<u64>, variant: Variant) -> Sha256 {
+        Sha256::of(format!("{} {range:?} {variant}", self.digest).as_bytes())
     }
 
     /// The list of an object that is this variant throughout.

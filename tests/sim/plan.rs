@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) neighbours: Option<usize>,
     /// Nodes that hold the object from the start, with these uplinks.
     pub(crate) seeds: Vec<f64>,
+    /// How often a download hears of the bytes that came.
+    pub(crate) heartbeat: Duration,
     /// At most so much virtual time.
     pub(crate) limit: Duration,
 }
@@ -55,6 +57,7 @@ impl Plan {
             halving: 0.0,
             neighbours: None,
             seeds: Vec::new(),
+            heartbeat: Duration::from_secs(1),
             limit: Duration::from_secs(3600),
         }
     }

@@ -1,5 +1,7 @@
 //! A swarm in virtual time: nodes that all want one object, their lines, one mirror, and a tracker in the DHT's place.
 
+mod pieces;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,9 +12,12 @@ use aptpeer::swarm::{FetchId, Group, PeerFault, PeerKind, Prefer, SourceId, Stan
 
 use crate::net::{Due, FlowId, Host, Net};
 use crate::node::{Fetch, From, Nature, Node};
-use crate::object::Object;
+use crate::object::{Object, Variant};
 use crate::plan::Plan;
 use crate::random::Random;
+
+/// The variant of a piece that was put together of several.
+const MIXED: Variant = Variant::MAX;
 
 /// What a look-up tells, and how many strangers a download has at a time, and of one network.
 const TOLD: usize = 32;
@@ -33,9 +38,6 @@ const FIRST_BYTES: [Duration; 3] =
 
 /// How long a node's download is under way before it is announced.
 const EARLY: Duration = Duration::from_secs(2);
-
-/// How often a download hears of the bytes that came.
-const HEARTBEAT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
 enum Event {
@@ -254,7 +256,7 @@ impl World {
             self.announced.push(host);
             return None;
         }
-        self.at(self.now + HEARTBEAT, Event::Heartbeat(host));
+        self.at(self.now + self.plan.heartbeat, Event::Heartbeat(host));
         Some(self.begin(host))
     }
 
@@ -392,7 +394,7 @@ impl World {
             From::Mirror => (self.mirror, self.nodes[host].fetches[&fetch].left_of_piece(&self.object)),
             From::Node(other) => {
                 let piece = self.nodes[host].fetches[&fetch].piece;
-                let range = self.object.geometry.range(piece);
+                let range = self.nodes[host].fetches[&fetch].range.clone();
                 let here = self.nodes[other].is_here(self.now);
                 let held = here && self.nodes[other].holds(piece);
                 let busy = self.nodes[other].uploads >= self.plan.slots;
@@ -457,28 +459,6 @@ impl World {
         Some(host)
     }
 
-    fn piece_came(&mut self, host: Host, fetch: FetchId) {
-        let Some(entry) = self.nodes[host].fetches.remove(&fetch) else { return };
-        let From::Node(other) = entry.from else { return };
-        let variant = self.nodes[other].sends(entry.piece);
-        let led = self.object.led(entry.start, entry.piece, variant);
-        let node = &mut self.nodes[host];
-        let machine = node.machine.as_mut().unwrap();
-        let length = self.object.geometry.range(entry.piece);
-        if Some(led) == entry.expected {
-            node.content[entry.piece as usize] = Some(variant);
-            machine.handle_piece_linked(fetch);
-            #[allow(clippy::cast_precision_loss)]
-            node.carried.entry(other).or_default().push((self.now, (length.end - length.start) as f64));
-        } else {
-            #[allow(clippy::cast_precision_loss)]
-            {
-                self.wasted += (length.end - length.start) as f64;
-            }
-            machine.handle_piece_unlinked(fetch, led);
-        }
-    }
-
     /// A walk came to the end of a piece.
     fn walked(&mut self, host: Host, fetch: FetchId) {
         let (object, now) = (&self.object, self.now);
@@ -522,7 +502,7 @@ impl World {
         }
         let running: Vec<FetchId> = self.nodes[host].fetches.keys().copied().collect();
         running.into_iter().for_each(|fetch| self.hear(host, fetch));
-        self.at(self.now + HEARTBEAT, Event::Heartbeat(host));
+        self.at(self.now + self.plan.heartbeat, Event::Heartbeat(host));
         Some(host)
     }
 
@@ -545,14 +525,13 @@ impl World {
         let Some(entry) = self.nodes[host].fetches.get_mut(&fetch) else { return };
         let Some(flow) = entry.flow.take() else { return };
         entry.told = 0;
-        let (from, piece) = (entry.from, entry.piece);
+        let (from, range) = (entry.from, entry.range.clone());
         self.flows.remove(&flow);
         let bytes = self.net.end(flow, self.now);
         match from {
             From::Mirror => self.mirror_bytes += bytes,
             From::Node(other) => {
                 self.nodes[other].uploads -= 1;
-                let range = self.object.geometry.range(piece);
                 #[allow(clippy::cast_precision_loss)]
                 if bytes + 1.0 < (range.end - range.start) as f64 {
                     self.wasted += bytes;
@@ -563,6 +542,7 @@ impl World {
 
     /// Lets a download decide, and does what it orders.
     fn pump(&mut self, host: Host) {
+        self.tell_positions(host);
         let Some(machine) = self.nodes[host].machine.as_mut() else { return };
         machine.handle_timeout(self.now);
         while let Some(order) = self.nodes[host].machine.as_mut().unwrap().poll_order() {
@@ -604,9 +584,20 @@ impl World {
                 self.sequence += 1;
                 self.at(arrives, Event::NewsAsked(self.sequence, host, source, wait));
             }
-            Order::FetchPiece { fetch, source, piece, start, expected, .. } => {
+            Order::FetchPart { fetch, source, piece, helps, cut, range } => {
                 let other = self.nodes[host].peers[&source];
-                let entry = Fetch::piece(other, piece, start, expected);
+                self.start_part(host, fetch, cut, Fetch::part(other, piece, helps, range));
+            }
+            Order::Compare { source, range, digest } => {
+                let piece = self.object.geometry.piece_at(range.start);
+                let here = self.nodes[host].content[piece as usize].unwrap();
+                if self.object.digest_of(&range, here) != digest {
+                    self.nodes[host].machine.as_mut().unwrap().handle_other_bytes(source);
+                }
+            }
+            Order::FetchPiece { fetch, source, piece, range, start, expected } => {
+                let other = self.nodes[host].peers[&source];
+                let entry = Fetch::piece(other, piece, range, start, expected);
                 self.nodes[host].fetches.insert(fetch, entry);
                 self.nodes[host].machine.as_mut().unwrap().handle_begun(fetch, self.now);
                 self.at(self.now + self.round_trip(host, other), Event::Answer(host, fetch));

@@ -34,6 +34,8 @@ pub enum Fault {
     WrongPiece(PieceIndex),
     /// One bit of every piece is wrong.
     WrongEverywhere,
+    /// Whole pieces are right; of a range that begins within one the last byte is wrong.
+    WrongParts,
     /// Says and sends this many bytes fewer than asked.
     ShortBody(u64),
     /// Says and sends this many bytes more than asked.
@@ -335,6 +337,9 @@ impl Shared {
         let (mut stop, mut hang) = (u64::MAX, false);
         for fault in &self.faults {
             match fault {
+                Fault::WrongParts if !range.start.is_multiple_of(PIECE_LENGTH) => {
+                    body.last_mut().into_iter().for_each(|byte| *byte ^= 1);
+                }
                 Fault::ShortBody(by) => {
                     body.truncate(body.len().saturating_sub(usize::try_from(*by).unwrap()));
                 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aptpeer::pieces::PIECE_LENGTH;
 use aptpeer::swarm::{Fact, Outcome, PeerFault, Prefer};
 
 use crate::world::{Behaviour, LARGE, MB, World, mirror, neighbour, stranger};
@@ -61,4 +62,65 @@ fn a_liar_is_charged_all_the_same() {
     let mut world = World::new(LARGE, &[mirror(10.0 * MB), liar, neighbour(4.0 * MB)]);
     assert_eq!(world.run(), Outcome::Closed);
     assert_eq!(world.faults(), [(0, PeerFault::WrongPiece)]);
+}
+
+/// Less than its sources: some of them help others.
+const SHORT: u64 = 3 * PIECE_LENGTH;
+
+#[test]
+fn who_sends_a_wrong_part_of_a_piece_is_charged_and_those_who_sent_the_others_are_not() {
+    let mut mixed = 0;
+    for wrong in [|piece| u8::from(piece == 0), |piece| u8::from(piece == 1), |piece| u8::from(piece == 2)] {
+        for place in 0..4 {
+            let mut sources = vec![neighbour(4.0 * MB); 4];
+            sources[place].variant = wrong;
+            let mut world = World::new(SHORT, &sources);
+            assert_eq!(world.run(), Outcome::Closed);
+            assert!(world.parts > 0, "nobody helped");
+            assert!(world.faults().iter().all(|charged| *charged == (place, PeerFault::WrongPiece)));
+            mixed += world.mixtures;
+            assert!(
+                world.mixtures == 0 || world.faults().len() == 1,
+                "the liar gets away: {:?}",
+                world.facts
+            );
+            assert!(world.mixtures <= 1, "those who were mixed once are mixed again");
+        }
+    }
+    assert!(mixed > 0, "no part was wrong");
+}
+
+#[test]
+fn a_liar_among_those_who_help_costs_little_time() {
+    let mut honest = World::new(SHORT, &[neighbour(4.0 * MB), neighbour(4.0 * MB), neighbour(4.0 * MB)]);
+    assert_eq!(honest.run(), Outcome::Closed);
+    for wrong in [|_| 1, |piece| u8::from(piece == 1)] {
+        let liar = Behaviour { variant: wrong, ..neighbour(4.0 * MB) };
+        let sources = [neighbour(4.0 * MB), liar, neighbour(4.0 * MB), neighbour(4.0 * MB)];
+        let mut world = World::new(SHORT, &sources);
+        assert_eq!(world.run(), Outcome::Closed);
+        // Two pieces more, of which one was put together.
+        let limit = honest.elapsed() + Duration::from_secs_f64(2.0 * PIECE_LENGTH as f64 / (2.0 * MB));
+        assert!(world.elapsed() <= limit, "{:?}, {:?} without", world.elapsed(), honest.elapsed());
+    }
+}
+
+#[test]
+fn who_will_not_give_a_part_of_a_piece_is_done_without() {
+    for place in 0..4 {
+        let mut sources = vec![neighbour(4.0 * MB); 4];
+        sources[place].whole_only = true;
+        let mut world = World::new(SHORT, &sources);
+        assert_eq!(world.run(), Outcome::Closed);
+        assert_eq!(world.faults(), []);
+    }
+}
+
+#[test]
+fn nobody_is_charged_for_a_part_of_a_piece_that_another_list_is_to_blame_for() {
+    let liar = Behaviour { list: Some(|_| 1), ..neighbour(4.0 * MB) };
+    let sources = [liar, neighbour(4.0 * MB), neighbour(4.0 * MB), neighbour(4.0 * MB)];
+    let mut world = World::new(SHORT, &sources);
+    assert_eq!(world.run(), Outcome::Closed);
+    assert!(world.faults().iter().all(|(who, _)| *who == 0), "{:?}", world.faults());
 }

@@ -3,6 +3,8 @@
 //! Bytes are symbols here: a piece is its number and a variant, variant 0 being the right one, and the chain is
 //! computed over those. What an observer at apt's end would have seen is tracked beside the file itself.
 
+mod pieces;
+
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
@@ -43,6 +45,14 @@ fn chain(geometry: Geometry, variant: impl Fn(PieceIndex) -> Variant) -> (Vec<St
     unreachable!("the last piece ends in the digest")
 }
 
+/// A piece that was put together of several variants.
+const MIXED: Variant = Variant::MAX;
+
+/// What part of a piece of this variant is told apart by.
+fn digest_of(range: &Range<u64>, variant: Variant) -> Sha256 {
+    Sha256::of(format!("{range:?} {variant}").as_bytes())
+}
+
 fn list(geometry: Geometry, variant: impl Fn(PieceIndex) -> Variant) -> PieceList {
     let (states, _) = chain(geometry, variant);
     PieceList::new(geometry, states.into_iter().map(Some).collect()).unwrap()
@@ -68,6 +78,8 @@ pub(crate) struct Behaviour {
     pub(crate) hollow: bool,
     /// Says that it does not hold the object when asked for bytes.
     pub(crate) empty_handed: bool,
+    /// Says so when asked for a part of a piece.
+    pub(crate) whole_only: bool,
     /// Stops in the middle of this piece.
     pub(crate) stalls_at: Option<PieceIndex>,
     /// It is still downloading: so many bytes it had when we began, and so many come a second.
@@ -94,6 +106,7 @@ pub(crate) fn mirror(rate: f64) -> Behaviour {
         dead: false,
         hollow: false,
         empty_handed: false,
+        whole_only: false,
         stalls_at: None,
         grows: None,
         impatient: false,
@@ -125,7 +138,7 @@ enum Event {
     /// It has no more than so many pieces, and says so.
     NoNews(SourceId),
     ListFails(SourceId),
-    PieceBytes(FetchId, u64, bool),
+    PieceBytes(FetchId, u64),
     PieceFails(FetchId),
     NotHeld(FetchId),
     WalkBytes(FetchId),
@@ -135,6 +148,18 @@ enum Event {
     ListFound(fn(PieceIndex) -> Variant, bool),
     LookUpEnds,
     Tick,
+}
+
+/// A piece, or a part of one, on its way from a peer.
+struct Piece {
+    who: usize,
+    piece: PieceIndex,
+    link: Option<(State, End)>,
+    range: Range<u64>,
+    got: u64,
+    helps: Option<FetchId>,
+    /// The parts that are here, its own as well: of which fetch, and what.
+    brought: Vec<(FetchId, Range<u64>, Variant)>,
 }
 
 struct Walk {
@@ -156,7 +181,7 @@ pub(crate) struct World {
     sources: Vec<Behaviour>,
     mirror: Option<Behaviour>,
     ids: Vec<Option<SourceId>>,
-    pieces: BTreeMap<FetchId, (usize, PieceIndex, State, End)>,
+    pieces: BTreeMap<FetchId, Piece>,
     walks: BTreeMap<FetchId, Walk>,
     file: Vec<Option<Variant>>,
     committed: Vec<bool>,
@@ -176,6 +201,10 @@ pub(crate) struct World {
     told: Vec<u32>,
     /// How often a source was asked for news.
     pub(crate) questions: u32,
+    /// How often a part of a piece was asked for.
+    pub(crate) parts: u32,
+    /// How often a piece was wrong that came from several.
+    pub(crate) mixtures: u32,
 }
 
 const SLICE: u64 = PIECE_LENGTH / 16;
@@ -223,6 +252,8 @@ impl World {
             revision: None,
             told,
             questions: 0,
+            parts: 0,
+            mixtures: 0,
         };
         for index in 0..world.sources.len() {
             match world.sources[index].found_after {
@@ -375,26 +406,22 @@ impl World {
                     }
                 }
                 Order::FetchPiece { fetch, source, piece, range, start, expected } => {
-                    let who = self.source(source);
-                    let source = self.sources[who].clone();
-                    self.pieces.insert(fetch, (who, piece, start, expected));
-                    self.machine.handle_begun(fetch, self.now);
-                    if source.empty_handed {
-                        self.at(self.now + source.latency, Event::NotHeld(fetch));
-                    } else if source.dead {
-                        self.at(self.now + source.latency, Event::PieceFails(fetch));
-                    } else if !source.silent {
-                        let mut left = range.end - range.start;
-                        let mut done = self.now + source.latency;
-                        while left > 0 {
-                            let bytes = left.min(SLICE);
-                            left -= bytes;
-                            done = Self::transfer(done, bytes, &source);
-                            if left == 0 && source.stalls_at == Some(piece) {
-                                break;
-                            }
-                            self.at(done, Event::PieceBytes(fetch, bytes, left == 0));
-                        }
+                    self.ask(fetch, source, piece, range, Some((start, expected)), None);
+                }
+                Order::FetchPart { fetch, source, piece, helps, cut, mut range } => {
+                    self.parts += 1;
+                    if let Some(cut) = cut {
+                        range.start = self.cut(cut, range.start).min(range.end);
+                        self.machine.handle_cut(fetch, range.start);
+                    }
+                    if !range.is_empty() {
+                        self.ask(fetch, source, piece, range, None, Some(helps));
+                    }
+                }
+                Order::Compare { source, range, digest } => {
+                    let here = self.file[self.geometry.piece_at(range.start) as usize].unwrap();
+                    if digest_of(&range, here) != digest {
+                        self.machine.handle_other_bytes(source);
                     }
                 }
                 Order::Walk { fetch, walker, range, start } => {
@@ -484,27 +511,9 @@ impl World {
                 }
             }
             Event::NotHeld(fetch) => self.machine.handle_piece_not_held(fetch),
-            Event::PieceBytes(fetch, bytes, end) => self.piece_bytes(fetch, bytes, end),
+            Event::PieceBytes(fetch, bytes) => self.piece_bytes(fetch, bytes),
             Event::WalkBytes(fetch) => self.walk_bytes(fetch),
         }
-    }
-
-    fn piece_bytes(&mut self, fetch: FetchId, bytes: u64, end: bool) {
-        let Some((who, piece, start, expected)) = self.pieces.get(&fetch).copied() else { return };
-        self.machine.handle_progress(fetch, 0, bytes, self.now);
-        self.carried[who] += bytes;
-        if !end {
-            return;
-        }
-        self.pieces.remove(&fetch);
-        let variant = (self.sources[who].variant)(piece);
-        let led = step(self.geometry, start, piece, variant);
-        if led != expected {
-            return self.machine.handle_piece_unlinked(fetch, led);
-        }
-        self.write(piece, variant);
-        self.committed[piece as usize] = true;
-        self.machine.handle_piece_linked(fetch);
     }
 
     fn walk_bytes(&mut self, fetch: FetchId) {

@@ -22,10 +22,11 @@ use self::keeping::note_saved;
 use super::admission::Admission;
 use super::canvas::{Canvas, Licence};
 use super::entrance::Whole;
-use super::fetch::{Event, Timing};
+use super::fetch::Event;
 use super::findings::{Again, Findings};
 use super::pictures::Ongoing;
 use super::seeding::Window;
+use super::sheet::{Brought, Sheet, Span};
 use super::{Context, DownloadError, Progress, Stage, Tally, Want};
 use crate::clock;
 use crate::digest::Sha256;
@@ -120,6 +121,8 @@ struct Running {
     walk: bool,
     /// What a fetched piece leads from and to.
     link: Option<Link>,
+    /// What a fetch brings of a piece, and where it puts it.
+    of_piece: Option<(Arc<Span>, Arc<Sheet>)>,
 }
 
 impl Flight {
@@ -185,6 +188,7 @@ impl Flight {
                 self.machine.handle_differing();
             }
             self.look_up_if_due();
+            self.tell_positions();
             self.machine.handle_timeout(clock::now());
             // Before anything is written over what peers may not have any more.
             self.show_held();
@@ -228,6 +232,15 @@ impl Flight {
             }
         }
         self.end().await
+    }
+
+    /// How far each piece has come by now: more than its fetch has told.
+    fn tell_positions(&mut self) {
+        for (fetch, running) in &self.running {
+            if let Some((span, _)) = &running.of_piece {
+                self.machine.handle_position(*fetch, span.here().end);
+            }
+        }
     }
 
     fn deadline(&self, unread_since: Option<Instant>) -> Instant {
@@ -313,11 +326,22 @@ impl Flight {
                 }
                 self.machine.handle_progress(fetch, offset, bytes, now);
             }
-            Event::Linked { fetch, piece, timing } => self.handle_linked(fetch, piece, timing, now),
-            Event::Unlinked(fetch, end) => {
+            Event::PartCame(fetch) => {
+                // The piece's own fetch goes on until the piece is whole.
+                if self.running.get(&fetch).is_some_and(|running| running.link.is_none()) {
+                    self.running.remove(&fetch);
+                }
+                self.machine.handle_part_came(fetch);
+            }
+            Event::Linked { fetch, piece, parts } => self.handle_linked(fetch, piece, &parts, now),
+            Event::Unlinked { fetch, end, digests } => {
                 self.context.metrics.verification_failed(VerificationFailure::Piece);
                 self.running.remove(&fetch);
-                self.machine.handle_piece_unlinked(fetch, end);
+                if digests.is_empty() {
+                    self.machine.handle_piece_unlinked(fetch, end);
+                } else {
+                    self.machine.handle_mixture_unlinked(fetch, end, &digests);
+                }
             }
             Event::NotHeld(fetch) => {
                 self.running.remove(&fetch);
@@ -358,17 +382,20 @@ impl Flight {
         }
     }
 
-    fn handle_linked(&mut self, fetch: FetchId, piece: PieceIndex, timing: Timing, now: Instant) {
+    fn handle_linked(&mut self, fetch: FetchId, piece: PieceIndex, parts: &[Brought], now: Instant) {
         // Where it was cancelled after it had committed, its piece was given up then.
         let Some(running) = self.running.remove(&fetch) else { return };
-        self.tally.add(Source::Peer, timing.bytes);
-        *self.given.entry(running.source).or_default() += timing.bytes;
-        self.context.metrics.bytes_received(Source::Peer, timing.bytes);
-        self.context.metrics.piece_fetched(timing.first_byte + timing.transfer);
-        self.context.metrics.peer_answered(timing.first_byte);
-        if let Some(peer) = running.source.and_then(|source| self.peers.get(&source)) {
-            self.context.note_success(peer, timing, now);
-            self.context.note_tried(&self.shared.want.id, peer, true);
+        let longest = parts.iter().map(|part| part.timing.first_byte + part.timing.transfer).max();
+        self.context.metrics.piece_fetched(longest.unwrap_or_default());
+        for Brought { source, timing, .. } in parts {
+            self.tally.add(Source::Peer, timing.bytes);
+            *self.given.entry(Some(*source)).or_default() += timing.bytes;
+            self.context.metrics.bytes_received(Source::Peer, timing.bytes);
+            self.context.metrics.peer_answered(timing.first_byte);
+            if let Some(peer) = self.peers.get(source) {
+                self.context.note_success(peer, *timing, now);
+                self.context.note_tried(&self.shared.want.id, peer, true);
+            }
         }
         self.machine.handle_piece_linked(fetch);
         // The machine may have cancelled the fetch a moment ago.

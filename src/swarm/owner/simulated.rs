@@ -272,7 +272,8 @@ impl World<'_> {
                 self.put(self.now + self.lan.mirror, at, Event::Walked(fetch));
             }
             Order::Cancel(fetch) => _ = self.machines[at].given_up.insert(fetch),
-            Order::Reopen(_) => {}
+            Order::Reopen(_) | Order::Compare { .. } => {}
+            Order::FetchPart { .. } => unreachable!("what has one piece is asked for once"),
         }
     }
 }

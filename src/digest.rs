@@ -1,6 +1,6 @@
 //! SHA-256 digests: parsed once at the edge, never carried as strings.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::str::FromStr;
 
 /// The SHA-256 digest of a whole object (FIPS 180-4), which is also the object's name.
@@ -108,11 +108,23 @@ pub(crate) fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 }
 
 /// Lower-case hexadecimal, two digits a byte.
-pub(crate) fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half & 15)]);
-    bytes.iter().try_for_each(|byte| {
-        f.write_char(digit(byte >> 4))?;
-        f.write_char(digit(*byte))
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    // Writing to a text does not fail.
+    let _ = write_hex(bytes, &mut text);
+    text
+}
+
+/// The same, into something else.
+pub(crate) fn write_hex(bytes: &[u8], f: &mut impl fmt::Write) -> fmt::Result {
+    let digit = |half: u8| b"0123456789abcdef"[usize::from(half & 15)];
+    // A digest at a time: digit by digit costs more than all else that a small answer is made of.
+    bytes.chunks(32).try_for_each(|chunk| {
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(chunk) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(*byte)]);
+        }
+        f.write_str(std::str::from_utf8(&digits[..2 * chunk.len()]).unwrap_or_default())
     })
 }
 
@@ -127,6 +139,15 @@ mod tests {
         assert_eq!(text, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(text.parse::<Sha256>(), Ok(digest));
         assert_eq!(text.to_uppercase().parse::<Sha256>(), Ok(digest));
+    }
+
+    #[test]
+    fn hexadecimal_is_read_as_it_is_written() {
+        let bytes = [0x00, 0x0f, 0xa0, 0xff];
+        assert_eq!(to_hex(&bytes), "000fa0ff");
+        assert_eq!(parse_hex(&to_hex(&bytes)), Some(bytes));
+        assert_eq!(parse_hex("000FA0FF"), Some(bytes));
+        assert_eq!(parse_hex::<4>("000fa0f"), None);
     }
 
     #[test]

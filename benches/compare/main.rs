@@ -15,6 +15,7 @@ mod nginx;
 mod node;
 mod process;
 mod rounds;
+mod seed;
 mod serve;
 mod torrent;
 
@@ -28,6 +29,7 @@ const COMPARISONS: &[(&str, fn(&Scale))] = &[
     ("first-byte", first_byte::run),
     ("download", download::run),
     ("memory", memory::run),
+    ("seed", seed::run),
 ];
 
 fn main() {

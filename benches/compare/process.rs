@@ -77,7 +77,7 @@ pub fn run(mut commands: Vec<Command>) -> Usage {
     for child in &mut children {
         // Ended but not yet waited for: its times can still be read.
         waitid(WaitId::Pid(Pid::from_child(child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
-        cpu += cpu_of_one(child.id()).unwrap();
+        cpu += ticks(child.id(), 4).unwrap();
     }
     let wall = began.elapsed().as_secs_f64();
     for (child, command) in children.into_iter().zip(&commands) {
@@ -95,13 +95,19 @@ pub fn cpu(pid: u32) -> f64 {
     cpu_of_one(pid).unwrap_or(0.0) + below
 }
 
-/// utime and stime, fields 14 and 15 of proc(5)'s `/proc/pid/stat`, in clock ticks.
+/// The same without its children.
 pub fn cpu_of_one(pid: u32) -> Option<f64> {
+    ticks(pid, 2)
+}
+
+/// Of utime and stime, and of cutime and cstime for those of its children that it has waited for, the first `count`: fields 14 to
+/// 17 of proc(5)'s `/proc/pid/stat`, in clock ticks.
+fn ticks(pid: u32, count: usize) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in brackets may contain anything; the fields behind it are counted from the third.
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks: u64 =
-        fields.split_ascii_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+        fields.split_ascii_whitespace().skip(11).take(count).filter_map(|n| n.parse::<u64>().ok()).sum();
     #[allow(clippy::cast_precision_loss, reason = "a count of ticks")]
     Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }

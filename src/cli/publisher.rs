@@ -9,7 +9,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::output::{Failure, Tone, complain, remedy};
 use crate::dht::Signer;
-use crate::digest;
+use crate::digest::{parse_hex, to_hex};
 
 /// Only its owner may read or write a private key.
 const MODE: u32 = 0o600;
@@ -56,7 +56,7 @@ impl Publisher {
         }
         let mut text = String::new();
         file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
-        let seed = digest::parse_hex(text.trim_end()).ok_or_else(|| {
+        let seed = parse_hex(text.trim_end()).ok_or_else(|| {
             Failure::Work(format!(
                 "{} is no key: expected one line of 64 hexadecimal digits, as `aptpeer keygen FILE` writes it",
                 path.display()
@@ -78,7 +78,7 @@ impl Publisher {
             opened => opened.map_err(|error| cannot_write(path, &error))?,
         };
         // A key that is not on disk for certain must not be handed out.
-        let written = writeln!(file, "{}", hex(&self.seed)).and_then(|()| file.sync_all());
+        let written = writeln!(file, "{}", to_hex(&self.seed)).and_then(|()| file.sync_all());
         written.map_err(|error| {
             // Half a key is worth nothing; where it cannot be removed either, the message still names it.
             let _ = fs::remove_file(path);
@@ -88,7 +88,7 @@ impl Publisher {
 
     /// The public key, as `dht.publishers` names it.
     pub(super) fn public_key_hex(&self) -> String {
-        hex(self.signer.public_key())
+        to_hex(self.signer.public_key())
     }
 
     /// What signs its lists.
@@ -101,10 +101,6 @@ impl Publisher {
         let signer = signer.ok_or_else(|| Failure::Work("the key cannot be used".to_owned()))?;
         Ok(Self { seed, signer })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {

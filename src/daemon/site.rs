@@ -15,7 +15,7 @@ use crate::causes::Causes;
 use crate::clock;
 use crate::discovery::{Dht, Fixed, Lan, LanPeer, Neighbours};
 use crate::download::Downloads;
-use crate::http::{Body, Conn, Hangup, Site, text};
+use crate::http::{Body, Conn, Hangup, MISDIRECTED, Site, is_rebound, text};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
 use crate::status::{self, Acquaintance, Cache, Page, Snapshot, View, Way};
@@ -147,10 +147,14 @@ impl StatusSite {
     }
 
     pub(super) fn into_site(self) -> Arc<impl Site> {
-        Arc::new(move |request: Request<Incoming>, _conn: Conn| {
+        Arc::new(move |request: Request<Incoming>, conn: Conn| {
             let accept =
                 request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-            let response = self.answer(request.method(), request.uri().path(), accept);
+            let response = if is_rebound(&request, &conn) {
+                text(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED)
+            } else {
+                self.answer(request.method(), request.uri().path(), accept)
+            };
             async move { Ok::<_, Hangup>(response) }
         })
     }

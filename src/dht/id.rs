@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::digest::InfoHash;
+use crate::digest::{InfoHash, parse_hex, write_hex};
 
 /// A point of the DHT's space: a node, an info-hash or a BEP 44 target (BEP 5, "DHT": 160 bits, XOR metric).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,22 +84,13 @@ impl FromStr for Id {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let digits = text.as_bytes();
-        if digits.len() != 2 * Self::LENGTH {
-            return Err(IdError);
-        }
-        let digit = |byte: u8| char::from(byte).to_digit(16).ok_or(IdError);
-        let mut id = [0; Self::LENGTH];
-        for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
-        }
-        Ok(Self(id))
+        parse_hex(text).map(Self).ok_or(IdError)
     }
 }
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(&self.0, f)
     }
 }
 

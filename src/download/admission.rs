@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::dht::is_dialable;
 use crate::discovery::Provider;
+use crate::http::leads_to;
 use crate::mirror::is_public;
 use crate::peer::is_near;
 use crate::swarm::{Group, PeerKind};
@@ -50,15 +51,7 @@ impl Borders {
         let ip = address.ip().to_canonical();
         let reachable = provider.kind == PeerKind::Neighbour
             || if self.lan_only { is_near(ip) } else { self.allow_private || is_public(ip) };
-        is_dialable(address) && reachable && !self.is_own(address)
-    }
-
-    fn is_own(&self, address: SocketAddr) -> bool {
-        let ip = address.ip().to_canonical();
-        self.own.iter().any(|own| {
-            let same = own.ip().to_canonical() == ip || (own.ip().is_unspecified() && ip.is_loopback());
-            same && own.port() == address.port()
-        })
+        is_dialable(address) && reachable && !leads_to(&self.own, address)
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::limits::{OPENING_BYTES, READ_AHEAD_BYTES, READ_AHEAD_REQUESTS};
@@ -178,7 +179,18 @@ impl Socket {
         const ONE_READ: usize = 8 * 1024;
         let room = (READ_AHEAD_BYTES - traffic.queue.len()).min(ONE_READ);
         traffic.queue.reserve(room);
-        self.stream.try_read_buf(&mut (&mut traffic.queue).limit(room))
+        let mut short = None;
+        let read = self.stream.try_io(Interest::READABLE, || {
+            match self.stream.try_read_buf(&mut (&mut traffic.queue).limit(room))? {
+                // The kernel has no more: as good as the empty read that would tell us so (epoll(7), question 9).
+                length @ 1.. if length < room => {
+                    short = Some(length);
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                length => Ok(length),
+            }
+        });
+        short.map_or(read, Ok)
     }
 
     /// Goes over the `length` bytes that came last.

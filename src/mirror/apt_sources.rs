@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
+use super::policy::is_ours;
 use super::target::{Host, Target, strip_tls_marker};
 
 /// No sources file of a sane machine is longer, and no machine has more of them.
@@ -137,25 +138,12 @@ fn host_of(uri: &str, own: &[SocketAddr]) -> Option<Host> {
         last => last,
     };
     let target = Target::parse(&format!("{scheme}://{rest}")).ok()?;
-    if is_own(&target, own) {
+    if is_ours(own, &target.host, target.port) {
         let inner = rest.split_once('/')?.1;
         let inner = strip_tls_marker(inner).unwrap_or(inner);
         return Target::parse(&format!("http://{inner}")).ok().map(|target| target.host);
     }
     Some(target.host)
-}
-
-fn is_own(target: &Target, own: &[SocketAddr]) -> bool {
-    let here = |ip: IpAddr, own: &SocketAddr| {
-        ip == own.ip() || (ip.is_loopback() && (own.ip().is_loopback() || own.ip().is_unspecified()))
-    };
-    own.iter().any(|own| {
-        own.port() == target.port
-            && match &target.host {
-                Host::Name(name) => name == "localhost",
-                Host::Address(ip) => here(*ip, own),
-            }
-    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use super::target::{Host, TargetError};
+use crate::http::leads_to;
 
 /// Who may be asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl Policy {
     /// Whether `host` may be asked at `address`, to which its name led.
     pub fn permit_address(&self, host: &Host, address: SocketAddr) -> Result<(), Refusal> {
         let ip = address.ip().to_canonical();
-        if ip.is_unspecified() || ip.is_multicast() || self.is_own(SocketAddr::new(ip, address.port())) {
+        if ip.is_unspecified() || ip.is_multicast() || leads_to(&self.own, address) {
             return Err(Refusal::NoMirror { host: host.clone(), address });
         }
         self.permit_reach(host, ip)
@@ -111,13 +112,13 @@ impl Policy {
         }
         Err(Refusal::NotPublic { host: host.clone(), address: ip })
     }
+}
 
-    fn is_own(&self, address: SocketAddr) -> bool {
-        self.own.iter().any(|own| {
-            let ip = own.ip().to_canonical();
-            let same = ip == address.ip() || (ip.is_unspecified() && address.ip().is_loopback());
-            same && own.port() == address.port()
-        })
+/// Whether a URL with this host and port leads back to one of our listeners, as far as the name tells.
+pub(super) fn is_ours(listeners: &[SocketAddr], host: &Host, port: u16) -> bool {
+    match host {
+        Host::Name(name) => name == "localhost" && listeners.iter().any(|own| own.port() == port),
+        Host::Address(ip) => leads_to(listeners, SocketAddr::new(*ip, port)),
     }
 }
 
@@ -269,7 +270,7 @@ mod tests {
         let own = vec!["127.0.0.1:9977".parse().unwrap(), "0.0.0.0:9979".parse().unwrap()];
         let policy = Policy { own, allow_private: true, ..Policy::default() };
         let localhost = host("localhost");
-        for own in ["127.0.0.1:9977", "127.0.0.1:9979", "[::ffff:127.0.0.1]:9977"] {
+        for own in ["127.0.0.1:9977", "127.0.0.1:9979", "[::ffff:127.0.0.1]:9977", "127.0.0.9:9979"] {
             assert!(policy.permit_address(&localhost, own.parse().unwrap()).is_err(), "{own}");
         }
         assert!(policy.permit_address(&localhost, "127.0.0.1:80".parse().unwrap()).is_ok());

@@ -9,6 +9,7 @@ use hyper::header::HeaderValue;
 use percent_encoding::percent_decode_str;
 use tracing::{debug, warn};
 
+use super::policy::is_ours;
 use super::target::{Host, Scheme, Target, TargetError};
 
 /// The config key `mirrors.proxy`.
@@ -213,14 +214,7 @@ fn usable(url: &str, own: &[SocketAddr]) -> Option<Proxy> {
             return None;
         }
     };
-    let ours = own.iter().any(|own| {
-        own.port() == proxy.port
-            && match &proxy.host {
-                Host::Name(name) => name == "localhost",
-                Host::Address(ip) => *ip == own.ip() || (own.ip().is_unspecified() && ip.is_loopback()),
-            }
-    });
-    (!ours).then_some(proxy)
+    (!is_ours(own, &proxy.host, proxy.port)).then_some(proxy)
 }
 
 /// The scheme of an `Acquire::<scheme>::Proxy…` key and what follows `Proxy`. Keys are case-insensitive.
@@ -297,6 +291,8 @@ mod tests {
         assert_eq!(Upstream::from_environment(|_| None, &own()), None);
         let ourselves = |name: &str| (name == "http_proxy").then(|| format!("http://{OWN}"));
         assert_eq!(Upstream::from_environment(ourselves, &own()), None);
+        let by_another = |name: &str| (name == "http_proxy").then(|| "http://127.0.0.9:9977".to_owned());
+        assert_eq!(Upstream::from_environment(by_another, &["0.0.0.0:9977".parse().unwrap()]), None);
     }
 
     #[test]

@@ -48,10 +48,20 @@ impl Acquaintances for NoAcquaintances {
     }
 }
 
-/// The have-set of a store, made anew when it must be.
+/// Who asks what is held. He is told what he would be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// The local network, and the members of a private swarm.
+    Near,
+    /// Everybody else.
+    Strangers,
+}
+
+/// The have-sets of a store, made anew when they must be.
 pub(super) struct HaveBook {
     store: Store,
-    made: Mutex<Option<Arc<Made>>>,
+    for_near: Mutex<Option<Arc<Made>>>,
+    for_strangers: Mutex<Option<Arc<Made>>>,
 }
 
 /// A have-set as it is sent.
@@ -66,12 +76,15 @@ struct Made {
 
 impl HaveBook {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, made: Mutex::new(None) }
+        Self { store, for_near: Mutex::default(), for_strangers: Mutex::default() }
     }
 
-    /// The set, and how old what it says is. Those who ask while it is made wait for it together.
-    async fn current(&self) -> Result<(Arc<Made>, Duration), StoreError> {
-        let mut made = self.made.lock().await;
+    /// The set for these, and how old what it says is. Those who ask while it is made wait for it together.
+    async fn current(&self, audience: Audience) -> Result<(Arc<Made>, Duration), StoreError> {
+        let mut made = match audience {
+            Audience::Near => self.for_near.lock().await,
+            Audience::Strangers => self.for_strangers.lock().await,
+        };
         let (now, changes) = (clock::now(), *self.store.changes().borrow());
         if let Some(made) = &*made {
             let age = now.saturating_duration_since(made.at);
@@ -85,7 +98,7 @@ impl HaveBook {
         let store = self.store.clone();
         let listed = tokio::task::spawn_blocking(move || store.offers()).await;
         let offers = listed.unwrap_or_else(|_| Ok(Vec::new()))?;
-        let bytes = Bytes::from(HaveSet::of(&told(offers)).to_bytes());
+        let bytes = Bytes::from(HaveSet::of(&told(offers, audience)).to_bytes());
         let tag = format!("\"{:.16}\"", Sha256::of(&bytes).to_string());
         let etag = HeaderValue::try_from(tag).unwrap_or_else(|_| HeaderValue::from_static("\"\""));
         let new = Arc::new(Made { bytes, etag, at: now, changes });
@@ -94,21 +107,27 @@ impl HaveBook {
     }
 }
 
-/// The objects that everybody may know to be here, those used last first.
-fn told(mut offers: Vec<Offer>) -> Vec<Sha256> {
-    offers.retain(|offer| offer.origin.is_announced() && offer.scope == Scope::Public);
+/// The objects that these may know to be here, those used last first.
+fn told(mut offers: Vec<Offer>, audience: Audience) -> Vec<Sha256> {
+    let is_public = |offer: &Offer| offer.origin.is_announced() && offer.scope == Scope::Public;
+    offers.retain(|offer| audience == Audience::Near || is_public(offer));
     offers.sort_unstable_by_key(|offer| Reverse(offer.used));
     offers.into_iter().map(|offer| offer.id).collect()
 }
 
 impl PeerSite {
     /// Answers a request for the have-set.
-    pub(super) async fn have(&self, request: &Request<Incoming>, from: IpAddr) -> Response<Body> {
+    pub(super) async fn have(
+        &self,
+        request: &Request<Incoming>,
+        from: IpAddr,
+        audience: Audience,
+    ) -> Response<Body> {
         // What is not announced is not told to strangers either.
         if !self.tells_strangers && !is_local(from) {
             return not_held();
         }
-        let (made, age) = match self.have.current().await {
+        let (made, age) = match self.have.current(audience).await {
             Ok(current) => current,
             Err(error) => {
                 warn!(%error, "what is held cannot be listed for a peer");

@@ -48,7 +48,7 @@ impl PeerSite {
         if *request.method() == Method::HEAD {
             // What the object is can be told before it is here; a client that knows its hash alone needs the length.
             let mut response = Response::new(Body::absent(length));
-            describe(&mut response, &part.id());
+            describe(&mut response, &part.id(), etag);
             return response;
         }
         let first = wanted.as_ref().map(|range| part.geometry().piece_at(range.start));
@@ -86,7 +86,7 @@ impl PeerSite {
         if status == StatusCode::PARTIAL_CONTENT {
             partial_content(&mut response, &range, length);
         }
-        describe(&mut response, &id);
+        describe(&mut response, &id, etag(&id));
         Ok(response)
     }
 

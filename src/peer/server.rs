@@ -1,11 +1,14 @@
 //! Giving objects away by their hash, from their kept mappings, to whoever asks. `growing` gives what is still on its way.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
 use hyper::body::Incoming;
@@ -14,7 +17,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::directory::{Acquaintances, HaveBook, NoAcquaintances};
+use super::directory::{Acquaintances, Audience, HaveBook, NoAcquaintances};
 use super::guard::{Document, Guard};
 use super::near::is_near;
 use super::part::{Part, Parts};
@@ -28,7 +31,7 @@ use crate::http::{
 };
 use crate::metrics::{InProgress, Metrics};
 use crate::pieces::PieceSet;
-use crate::store::{Object, Scope, Store};
+use crate::store::{Object, Scope, Sighting, Store};
 use crate::swarm::Slots;
 use crate::wire::{MAX_PIECE_LIST_BYTES, PROTOCOL_VERSION, PeerTarget, PieceListMessage};
 
@@ -77,7 +80,7 @@ impl Caller {
 
 /// What is here of an object.
 enum Here {
-    Whole(Arc<Object>),
+    Whole(Sighting),
     Part(Part),
 }
 
@@ -177,7 +180,7 @@ impl PeerSite {
         match PeerTarget::parse(request.uri().path()) {
             Some(PeerTarget::Root) => json(root_document(), head),
             Some(PeerTarget::Pieces(id)) => match self.find(&id, conn, member) {
-                Some(Here::Whole(object)) => match piece_list(&object) {
+                Some(Here::Whole(seen)) => match piece_list(seen.object()) {
                     list if list.len() <= MAX_PIECE_LIST_BYTES => json(list, head),
                     // No client reads a list that long.
                     _ => not_held(),
@@ -186,11 +189,14 @@ impl PeerSite {
                 None => not_held(),
             },
             Some(PeerTarget::Object(id)) => match self.find(&id, conn, member) {
-                Some(Here::Whole(object)) => self.serve(request, &object, from),
+                Some(Here::Whole(seen)) => self.serve(request, &seen, from),
                 Some(Here::Part(part)) => self.serve_part(request, part, from).await,
                 None => not_held(),
             },
-            Some(PeerTarget::Have) => self.have(request, from).await,
+            Some(PeerTarget::Have) => {
+                let near = member || Caller::is_near(conn);
+                self.have(request, from, if near { Audience::Near } else { Audience::Strangers }).await
+            }
             Some(PeerTarget::Neighbours) => self.neighbours(from, head),
             None => text(StatusCode::NOT_FOUND, "this port serves /hash/<sha256> and nothing else"),
         }
@@ -213,23 +219,24 @@ impl PeerSite {
 
     /// What is here of the object. A download that ends between two looks has put it into the store by then.
     fn look(&self, id: &Sha256) -> Option<Here> {
-        if let Some(object) = self.object(id) {
-            return Some(Here::Whole(object));
+        if let Some(seen) = self.sight(id) {
+            return Some(Here::Whole(seen));
         }
         match self.parts.part(id) {
             Some(part) => Some(Here::Part(part)),
-            None => self.object(id).map(Here::Whole),
+            None => self.sight(id).map(Here::Whole),
         }
     }
 
-    fn object(&self, id: &Sha256) -> Option<Arc<Object>> {
-        self.store.get(id).unwrap_or_else(|error| {
+    fn sight(&self, id: &Sha256) -> Option<Sighting> {
+        self.store.sight(id).unwrap_or_else(|error| {
             debug!(object = %id, %error, "an object could not be opened for a peer");
             None
         })
     }
 
-    fn serve(&self, request: &Request<Incoming>, object: &Arc<Object>, from: IpAddr) -> Response<Body> {
+    fn serve(&self, request: &Request<Incoming>, seen: &Sighting, from: IpAddr) -> Response<Body> {
+        let object = seen.object();
         let etag = etag(&object.id());
         let file = Representation { length: object.length(), etag: Some(&etag), last_modified: None };
         let outcome = precondition(request.method(), request.headers(), &file);
@@ -245,14 +252,14 @@ impl PeerSite {
             Body::absent(wanted)
         } else {
             let Some(slot) = self.take_slot(from) else { return no_slot() };
-            slot.body(self.throttle.stream(object.chunks(range.clone())), wanted)
+            slot.body(self.throttle.stream(seen.chunks(range.clone())), wanted)
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
         if status == StatusCode::PARTIAL_CONTENT {
             partial_content(&mut response, &range, length);
         }
-        describe(&mut response, &object.id());
+        describe(&mut response, &object.id(), etag);
         response
     }
 
@@ -350,20 +357,20 @@ fn lock(uploads: &Mutex<Slots<IpAddr>>) -> MutexGuard<'_, Slots<IpAddr>> {
     uploads.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) fn describe(response: &mut Response<Body>, id: &Sha256) {
+pub(super) fn describe(response: &mut Response<Body>, id: &Sha256, etag: HeaderValue) {
     let headers = response.headers_mut();
-    headers.insert(header::ETAG, etag(id));
+    headers.insert(header::ETAG, etag);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
     headers.insert(header::CACHE_CONTROL, forever);
-    set(response, header::HeaderName::from_static("repr-digest"), &repr_digest(id));
+    headers.insert(header::HeaderName::from_static("repr-digest"), repr_digest(id));
 }
 
 pub(super) fn not_modified(id: &Sha256) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
-    describe(&mut response, id);
+    describe(&mut response, id, etag(id));
     response
 }
 
@@ -385,13 +392,19 @@ pub(super) fn partial_content(response: &mut Response<Body>, range: &Range<u64>,
 
 /// The entity tag of an object: its digest, in quotes.
 pub(super) fn etag(id: &Sha256) -> HeaderValue {
-    HeaderValue::try_from(format!("\"{id}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+    let mut tag = String::with_capacity(66);
+    // Cannot fail: it is a string.
+    let _ = write!(tag, "\"{id}\"");
+    HeaderValue::try_from(tag).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 
 /// `Repr-Digest` (RFC 9530 section 3): a structured-field dictionary with the digest as a byte sequence.
-fn repr_digest(id: &Sha256) -> String {
-    use base64::Engine as _;
-    format!("sha-256=:{}:", base64::engine::general_purpose::STANDARD.encode(id.as_bytes()))
+fn repr_digest(id: &Sha256) -> HeaderValue {
+    let mut digest = String::with_capacity(54);
+    digest.push_str("sha-256=:");
+    STANDARD.encode_string(id.as_bytes(), &mut digest);
+    digest.push(':');
+    HeaderValue::try_from(digest).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn piece_list(object: &Object) -> String {

@@ -25,7 +25,7 @@ use self::route::{Refusal, Route, route};
 use crate::clock;
 use crate::debian::RepoUrl;
 use crate::download::{Download, Downloads, OriginError};
-use crate::http::{Body, Conn, Hangup, Head, Site};
+use crate::http::{Body, Conn, Hangup, Head, MISDIRECTED, Site, is_rebound};
 use crate::index::{Index, Kind};
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, MirrorError, Target};
@@ -107,6 +107,7 @@ impl ProxySite {
             let text = format!("{} may not use this proxy: see proxy.allow_clients", conn.remote.ip());
             return Ok(own(StatusCode::FORBIDDEN, text));
         }
+        let rebound = is_rebound(&request, conn);
         let (head, _body) = request.into_parts();
         let route = match route(&head.method, &head.uri, &head.headers) {
             Ok(route) => route,
@@ -115,6 +116,7 @@ impl ProxySite {
         let path = head.uri.path().to_owned();
         let asked = Asked { method: head.method, path, headers: head.headers, at };
         match route {
+            Route::Page if rebound => Ok(own(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED)),
             Route::Page => Ok((self.page)(&asked.method, &asked.path)),
             Route::Tunnel(host) => Ok(self.tunnel(&host).await),
             Route::Private(target) => {

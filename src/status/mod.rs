@@ -295,6 +295,7 @@ mod tests {
                 under_way: 1,
                 resumed: 0,
                 held: 9_000_000,
+                arriving: 0,
                 released: 5_000_000,
             };
             self.ongoing.push(Ongoing {

@@ -62,7 +62,7 @@ pub use error::StoreError;
 pub use import::{How, Import, ImportSum, Imported, Told, Way};
 pub use in_place::{Hashed, InPlace};
 pub use leftover::Check;
-pub use object::{Object, ObjectReader};
+pub use object::{Object, ObjectReader, Sighting};
 pub use publish::Finished;
 pub use quota::{Cleared, Stats};
 pub use recover::Recovery;
@@ -161,6 +161,14 @@ impl Store {
     /// # Errors
     /// What the system or SQLite refused; the object may be there all the same.
     pub fn get(&self, id: &Sha256) -> Result<Option<Arc<Object>>, StoreError> {
+        Ok(self.sight(id)?.map(Sighting::into_object))
+    }
+
+    /// The same, for what is sent at once: its file has just been looked at.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn sight(&self, id: &Sha256) -> Result<Option<Sighting>, StoreError> {
         match self.shared.open_object(id) {
             Ok(Some(object)) => {
                 self.shared.note_use(id)?;
@@ -291,11 +299,13 @@ impl Shared {
     }
 
     /// The object `id` from those kept open, or opened now.
-    fn open_object(self: &Arc<Self>, id: &Sha256) -> Result<Option<Arc<Object>>, StoreError> {
+    fn open_object(self: &Arc<Self>, id: &Sha256) -> Result<Option<Sighting>, StoreError> {
         let kept = lock(&self.hot).get(id);
         if let Some(object) = kept {
-            if object.is_current() && object.place().is_none_or(|place| self.still_lies(id, place)) {
-                return Ok(Some(object));
+            if let Some(stamp) = object.shows()
+                && object.place().is_none_or(|place| self.still_lies(id, place))
+            {
+                return Ok(Some(Sighting::new(object, Some(stamp))));
             }
             let _closed = lock(&self.hot).remove(id);
         }
@@ -303,7 +313,7 @@ impl Shared {
         if let Some(object) = &opened {
             self.keep_hot(Arc::clone(object));
         }
-        Ok(opened)
+        Ok(opened.map(|object| Sighting::new(object, None)))
     }
 
     /// The object `id`, opened now and kept by nobody else.

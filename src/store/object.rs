@@ -43,6 +43,34 @@ pub struct Object {
     store: Weak<Shared>,
 }
 
+/// An object whose file was looked at now: it need not be looked at again for what is sent at once.
+#[derive(Debug)]
+pub struct Sighting {
+    object: Arc<Object>,
+    /// What it showed; `None` where it was opened now.
+    shown: Option<Stamp>,
+}
+
+impl Sighting {
+    pub(super) const fn new(object: Arc<Object>, shown: Option<Stamp>) -> Self {
+        Self { object, shown }
+    }
+
+    /// The object.
+    pub const fn object(&self) -> &Arc<Object> {
+        &self.object
+    }
+
+    pub(super) fn into_object(self) -> Arc<Object> {
+        self.object
+    }
+
+    /// The bytes of `range`, chunk by chunk.
+    pub fn chunks(&self, range: Range<u64>) -> impl Stream<Item = Result<Bytes, StoreError>> + Send + use<> {
+        self.object.chunks_since(self.shown, range)
+    }
+}
+
 /// What we know of the file's bytes, good for as long as the file shows this stamp.
 struct Seen {
     stamp: Stamp,
@@ -211,9 +239,13 @@ impl Object {
     /// # Errors
     /// As [`Object::bytes`].
     pub fn next_chunk(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.chunk_of(range, self.current_stamp()?)
+    }
+
+    /// The same of a file that shows this stamp.
+    fn chunk_of(&self, range: Range<u64>, stamp: Stamp) -> Result<Bytes, StoreError> {
         let piece_end = self.geometry.range(self.geometry.piece_at(range.start)).end;
         let chunk = range.start..range.end.min(piece_end).min(range.start + CHUNK);
-        let stamp = self.current_stamp()?;
         if self.pieces_of(&chunk).all(|piece| self.was_verified(piece, stamp)) {
             let read = match &self.whole {
                 Some(whole) => Some(slice(whole, chunk.clone())),
@@ -231,14 +263,24 @@ impl Object {
         self: &Arc<Self>,
         range: Range<u64>,
     ) -> impl Stream<Item = Result<Bytes, StoreError>> + Send + use<> {
-        let state = (Arc::clone(self), range.start..range.end.min(self.length()));
-        futures_util::stream::try_unfold(state, |(object, mut range)| async move {
+        self.chunks_since(None, range)
+    }
+
+    /// The same; what the file showed a moment ago, if it was looked at, will do for the first chunk.
+    fn chunks_since(
+        self: &Arc<Self>,
+        shown: Option<Stamp>,
+        range: Range<u64>,
+    ) -> impl Stream<Item = Result<Bytes, StoreError>> + Send + use<> {
+        let state = (Arc::clone(self), shown, range.start..range.end.min(self.length()));
+        futures_util::stream::try_unfold(state, |(object, shown, mut range)| async move {
             if range.is_empty() {
                 return Ok(None);
             }
-            let bytes = object.next_chunk(range.clone())?;
+            let stamp = shown.map_or_else(|| object.current_stamp(), Ok)?;
+            let bytes = object.chunk_of(range.clone(), stamp)?;
             range.start += bytes.len() as u64;
-            Ok(Some((bytes, (object, range))))
+            Ok(Some((bytes, (object, None, range))))
         })
     }
 
@@ -260,9 +302,9 @@ impl Object {
         self.place.as_ref()
     }
 
-    /// Whether the file is still the one that the store shows under this name, as far as its metadata tell.
-    pub(super) fn is_current(&self) -> bool {
-        Stamp::of(&self.file).is_ok_and(|stamp| stamp.links > 0 && stamp.length == self.length())
+    /// What the file shows, if it is still the one that the store has under this name as far as its metadata tell.
+    pub(super) fn shows(&self) -> Option<Stamp> {
+        Stamp::of(&self.file).ok().filter(|stamp| stamp.links > 0 && stamp.length == self.length())
     }
 
     /// Verifies the pieces of `range` that are not yet; what the file showed then.

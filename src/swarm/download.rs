@@ -45,7 +45,7 @@ pub(super) enum By {
 /// A fetch under way.
 #[derive(Debug)]
 pub(super) enum Fetch {
-    /// `held`: it is we who let it wait, before it is asked or before its body is read.
+    /// `held`: it is we who let it wait, before it is asked or before its body is read. `arrived`: bytes of the piece so far.
     Piece {
         source: SourceId,
         piece: PieceIndex,
@@ -54,6 +54,7 @@ pub(super) enum Fetch {
         progress: Instant,
         started: bool,
         held: bool,
+        arrived: u64,
         part: Part,
     },
     /// `piece` is the one it is in, `offset` what is written, `until` the end of what was asked for.
@@ -422,8 +423,9 @@ impl Download {
         now: Instant,
     ) -> FetchId {
         let fetch = self.fetch_id();
-        let (started, held) = (false, true);
-        let state = Fetch::Piece { source, piece, link, asked: now, progress: now, started, held, part };
+        let (started, held, arrived) = (false, true, 0);
+        let state =
+            Fetch::Piece { source, piece, link, asked: now, progress: now, started, held, arrived, part };
         self.fetches.insert(fetch, state);
         fetch
     }

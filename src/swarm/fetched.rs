@@ -25,8 +25,8 @@ impl Download {
                 self.from_mirror.add(bytes, now);
                 None
             }
-            Some(Fetch::Piece { progress, started, source, piece, .. }) => {
-                (*progress, *started) = (now, true);
+            Some(Fetch::Piece { progress, started, source, piece, arrived, .. }) => {
+                (*progress, *started, *arrived) = (now, true, arrived.saturating_add(bytes));
                 Some((*source, *piece))
             }
             None => None,

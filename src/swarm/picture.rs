@@ -1,5 +1,7 @@
 //! How far a download is, for people to look at.
 
+use std::collections::BTreeMap;
+
 use super::download::{Download, Fetch};
 use crate::pieces::PieceIndex;
 
@@ -30,8 +32,10 @@ pub struct Picture {
     pub under_way: PieceIndex,
     /// How many of the linked ones an earlier download has left.
     pub resumed: PieceIndex,
-    /// Bytes that are here, of pieces that are still being walked, too.
+    /// Bytes that are here, of pieces that are still being fetched, too. Falls back where such a fetch comes to nothing.
     pub held: u64,
+    /// Bytes of pieces that peers are sending. They are nobody's merit before the piece is whole.
+    pub arriving: u64,
     /// Bytes from the start that have been handed out.
     pub released: u64,
 }
@@ -50,14 +54,15 @@ impl Download {
             let range = geometry.range(piece);
             range.end - range.start
         };
-        let walked: u64 = self.fetches.values().map(|fetch| self.walked(fetch)).sum();
+        let under_way: u64 = self.bytes_under_way().values().sum();
         let whole: u64 = (0..geometry.pieces()).filter(linked).map(length).sum();
         Picture {
             pieces: geometry.pieces(),
             linked: count(|stage| matches!(stage, PieceStage::Linked | PieceStage::Released)),
             under_way: count(|stage| *stage == PieceStage::UnderWay),
             resumed: PieceIndex::try_from(self.resumed.count()).unwrap_or(PieceIndex::MAX),
-            held: (whole + walked).min(geometry.length()),
+            held: (whole + under_way).min(geometry.length()),
+            arriving: self.fetches.values().map(|fetch| self.arrived(fetch)).sum(),
             released: self.released,
             cells: cells(&stages, most),
         }
@@ -80,11 +85,33 @@ impl Download {
         stages
     }
 
+    /// How much is here of each piece that is not linked yet; of one that several fetch, what the furthest of them has.
+    fn bytes_under_way(&self) -> BTreeMap<PieceIndex, u64> {
+        let mut pieces = BTreeMap::new();
+        for fetch in self.fetches.values() {
+            let (Fetch::Piece { piece, .. } | Fetch::Walk { piece, .. }) = fetch;
+            let furthest: &mut u64 = pieces.entry(*piece).or_default();
+            *furthest = (*furthest).max(self.walked(fetch)).max(self.arrived(fetch));
+        }
+        pieces
+    }
+
     /// The bytes of a piece that is not linked yet, and is being walked.
     fn walked(&self, fetch: &Fetch) -> u64 {
         match fetch {
             Fetch::Walk { piece, offset, .. } if !self.ledger.is_linked(*piece) => {
                 offset.saturating_sub(self.geometry().range(*piece).start)
+            }
+            _ => 0,
+        }
+    }
+
+    /// The same where a peer sends it. No peer sends more than the piece has, whatever it says.
+    fn arrived(&self, fetch: &Fetch) -> u64 {
+        match fetch {
+            Fetch::Piece { piece, arrived, .. } if !self.ledger.is_linked(*piece) => {
+                let range = self.geometry().range(*piece);
+                (*arrived).min(range.end - range.start)
             }
             _ => 0,
         }
@@ -115,7 +142,7 @@ mod tests {
     use super::*;
     use crate::digest::Sha256;
     use crate::pieces::{Geometry, PIECE_LENGTH};
-    use crate::swarm::Prefer;
+    use crate::swarm::{Order, PeerFault, PeerKind, Prefer, Standing};
     use std::time::Instant;
 
     #[test]
@@ -139,5 +166,29 @@ mod tests {
         let picture = download.picture(9);
         assert_eq!((picture.cells, picture.held), (vec![UnderWay, Missing, Missing], 0));
         assert_eq!((picture.pieces, picture.linked, picture.under_way), (3, 0, 1));
+    }
+
+    #[test]
+    fn what_a_peer_has_sent_of_a_piece_is_here_before_the_piece_is_whole() {
+        let (now, length) = (Instant::now(), 1000);
+        let geometry = Geometry::new(length).unwrap();
+        let mut download = Download::new(Sha256::of(b"x"), geometry, Prefer::Speed, now);
+        download.add_peer(PeerKind::Neighbour, [192, 0, 2, 1].into(), Standing::default(), now);
+        download.handle_timeout(now);
+        let mut orders = std::iter::from_fn(|| download.poll_order());
+        let fetch = orders.find_map(|order| match order {
+            Order::FetchPiece { fetch, .. } => Some(fetch),
+            _ => None,
+        });
+        let fetch = fetch.unwrap();
+        let bytes = |download: &Download| (download.picture(9).held, download.picture(9).arriving);
+        assert_eq!(bytes(&download), (0, 0));
+        download.handle_progress(fetch, 0, 300, now);
+        download.handle_progress(fetch, 0, 100, now);
+        assert_eq!(bytes(&download), (400, 400));
+        download.handle_progress(fetch, 0, 5000, now);
+        assert_eq!(bytes(&download), (length, length), "never more than there is");
+        download.handle_piece_failure(fetch, PeerFault::Short);
+        assert_eq!(bytes(&download), (0, 0));
     }
 }

@@ -3,12 +3,11 @@
 //! docs/protocol.md, section 13. Codes are compared in constant time.
 
 use std::collections::{HashSet, VecDeque};
-use std::fmt::Write as _;
 
 use ring::hmac;
 
 use super::secret::Secret;
-use crate::digest::{Sha256, parse_hex};
+use crate::digest::{Sha256, parse_hex, to_hex};
 
 /// How the `Authorization` of a request begins (RFC 9110, section 11.4).
 const SCHEME: &str = "Aptpeer-HMAC-SHA256";
@@ -69,13 +68,13 @@ impl Proof {
         let mut part = |name: &str| parts.next()?.strip_prefix(name)?.strip_prefix('=');
         let (time, nonce, code) = (part("time")?, part("nonce")?, part("code")?);
         let all_digits = !time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit());
-        let proof = Self { time: time.parse().ok()?, nonce: nonce_of(nonce)?, code: parse_hex(code)? };
+        let proof = Self { time: time.parse().ok()?, nonce: parse_hex(nonce)?, code: parse_hex(code)? };
         (all_digits && parts.next().is_none()).then_some(proof)
     }
 
     /// The value of the `Authorization` header.
     pub fn to_header(&self) -> String {
-        format!("{SCHEME} time={}, nonce={}, code={}", self.time, hex(&self.nonce), hex(&self.code))
+        format!("{SCHEME} time={}, nonce={}, code={}", self.time, to_hex(&self.nonce), to_hex(&self.code))
     }
 
     /// Whether a member has made it for this request, at a time that is not far from `now` (seconds since 1970 UTC).
@@ -102,7 +101,7 @@ pub struct Answered<'a> {
 impl Answered<'_> {
     /// The value of the header [`ANSWER_PROOF`].
     pub fn prove(&self, secret: &Secret) -> String {
-        hex(hmac::sign(secret.key(), self.message().as_bytes()).as_ref())
+        to_hex(hmac::sign(secret.key(), self.message().as_bytes()).as_ref())
     }
 
     /// Whether `header` is a member's proof of it.
@@ -114,7 +113,7 @@ impl Answered<'_> {
     fn message(&self) -> String {
         let Asked { method, target, host } = self.asked;
         let content = self.content.map(|digest| digest.to_string()).unwrap_or_default();
-        let (nonce, status) = (hex(self.nonce), self.status);
+        let (nonce, status) = (to_hex(self.nonce), self.status);
         format!("{ANSWER}{method}\n{target}\n{host}\n{nonce}\n{status}\n{content}\n")
     }
 }
@@ -122,7 +121,7 @@ impl Answered<'_> {
 /// No part of a request line or of a header can have a line break, so that no two requests have the same message.
 fn request(asked: &Asked<'_>, time: u64, nonce: &Nonce) -> String {
     let Asked { method, target, host } = asked;
-    format!("{REQUEST}{method}\n{target}\n{host}\n{time}\n{}\n", hex(nonce))
+    format!("{REQUEST}{method}\n{target}\n{host}\n{time}\n{}\n", to_hex(nonce))
 }
 
 /// The nonces of requests that were answered: nobody who overhears a proof can use it again while it is good.
@@ -148,28 +147,6 @@ impl Nonces {
         self.order.push_back((proof.nonce, proof.time.saturating_add(MAX_SKEW)));
         true
     }
-}
-
-fn nonce_of(text: &str) -> Option<Nonce> {
-    let mut nonce = [0; 16];
-    let digits = text.as_bytes();
-    if digits.len() != 2 * nonce.len() {
-        return None;
-    }
-    for (byte, pair) in nonce.iter_mut().zip(digits.chunks_exact(2)) {
-        let high = char::from(pair[0]).to_digit(16)?;
-        let low = char::from(pair[1]).to_digit(16)?;
-        *byte = u8::try_from(high << 4 | low).ok()?;
-    }
-    Some(nonce)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a text does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]
@@ -248,7 +225,7 @@ mod tests {
     fn a_request_is_no_answer() {
         let proof = Proof::new(&secret(1), &ASKED, NOW, [7; 16]);
         let answer = Answered { asked: ASKED, nonce: &[7; 16], status: 200, content: None };
-        assert!(!answer.holds(&secret(1), &hex(&proof.code)));
+        assert!(!answer.holds(&secret(1), &to_hex(&proof.code)));
     }
 
     #[test]

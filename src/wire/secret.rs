@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ring::hmac;
 
 use super::list_seed;
-use crate::digest::{InfoHash, Sha256, parse_hex};
+use crate::digest::{InfoHash, Sha256, parse_hex, to_hex};
 
 /// The bytes of a secret: as many as HMAC-SHA-256 has strength for (RFC 2104, section 3).
 const BYTES: usize = 32;
@@ -82,8 +82,7 @@ impl Secret {
 
     /// The text of a secret file, which [`Secret::parse`] reads.
     pub fn to_text(&self) -> String {
-        let digits: String = self.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("# The secret of an aptpeer swarm. Whoever knows it is a member.\n{digits}\n")
+        format!("# The secret of an aptpeer swarm. Whoever knows it is a member.\n{}\n", to_hex(&self.bytes))
     }
 
     /// The key of its codes.

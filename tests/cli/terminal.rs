@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use aptpeer::pieces::PIECE_LENGTH;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::daemon::Daemon;
@@ -135,6 +136,42 @@ fn getting_a_file_shows_how_far_it_is_and_from_whom() {
     let (status, shown) = AtTerminal::start_with_output(&mut command, File::create(&copy).unwrap()).end();
     assert!(status.success() && shown.contains("100 % of 2 MB"), "{shown}");
     assert!(read(&copy) == object);
+}
+
+#[test]
+fn the_bar_of_a_file_follows_its_bytes_within_a_piece_and_never_goes_back() {
+    let place = Place::new();
+    let config = format!("[dht]\nenabled = false\n[state]\npath = \"{}\"\n", place.path("state").display());
+    place.file(".config/aptpeer/config.toml", &config);
+    let object = noise(4, 4_000_000);
+    assert!((object.len() as u64) < PIECE_LENGTH, "it is one piece");
+    let id = aptpeer::digest::Sha256::of(&object).to_string();
+    let peer = Peer::honest(&[&object]);
+    let address = peer.address().to_string();
+    for output in ["out", "-"] {
+        let output = if output == "-" { output.to_owned() } else { place.path(output).display().to_string() };
+        let mut command = shell(&place, &["get", &id, "--peer", &address, "-o", &output]);
+        peer.pause_bodies_at(1_200_000);
+        let copy = File::create(place.path("copy")).unwrap();
+        let getting = AtTerminal::start_with_output(&mut command, copy);
+        let mut before = 0;
+        for next in [2_400_000, 3_600_000, u64::MAX] {
+            before = getting.wait_until(|shown| percents(shown).last().copied().filter(|now| *now > before));
+            assert!(before < 100, "it is not all there");
+            peer.pause_bodies_at(next);
+        }
+        let (status, shown) = getting.end();
+        assert!(status.success(), "{shown}");
+        let percents = percents(&shown);
+        assert!(percents.is_sorted() && percents.last() == Some(&100), "{percents:?}");
+    }
+}
+
+/// What the bar said, one after the other.
+fn percents(shown: &str) -> Vec<u64> {
+    let before =
+        shown.match_indices(" % of ").map(|(at, _)| shown[..at].rsplit(|c: char| !c.is_ascii_digit()));
+    before.filter_map(|mut words| words.next()?.parse().ok()).collect()
 }
 
 fn read(path: &Path) -> Vec<u8> {

@@ -38,6 +38,24 @@ fn the_page_is_whole_and_guarded_at_both_addresses() {
 }
 
 #[test]
+fn a_page_of_another_site_whose_name_leads_here_learns_nothing() {
+    let daemon = Daemon::start();
+    for address in [daemon.status(), daemon.proxy()] {
+        let ask = |path: &str, host: &str| {
+            let mut client = http::Wire::connect(address);
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+            client.head().unwrap().status
+        };
+        for path in ["/", "/stats", "/snapshot", "/events", "/peers", "/metrics", "/health"] {
+            assert_eq!(ask(path, "rebound.example:9978"), 421, "{path}");
+        }
+        for host in [address.to_string(), "localhost:9978".to_owned(), "[::1]:9978".to_owned()] {
+            assert_eq!(ask("/stats", &host), 200, "{host}");
+        }
+    }
+}
+
+#[test]
 fn every_figure_moves_and_the_totals_outlive_the_daemon() {
     let repository = repository();
     let mirror = Mirror::start(&repository.root());

@@ -59,24 +59,6 @@ fn the_have_set_follows_the_store_and_is_told_once() {
 }
 
 #[test]
-fn what_a_person_does_not_want_announced_is_not_told() {
-    let daemon = Setup::new().start();
-    let folder = tempfile::tempdir().unwrap();
-    let import = |name: &str, options: &[&str]| {
-        let file = folder.path().join(name);
-        std::fs::write(&file, name).unwrap();
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_aptpeer"));
-        command.args(["seed", "import"]).args(options).arg(&file).arg("--config").arg(daemon.config());
-        assert!(command.output().unwrap().status.success());
-    };
-    import("open.deb", &[]);
-    import("secret.deb", &["--no-announce"]);
-    let set = set(&get(daemon.peer(), "/have"));
-    assert!(set.contains(&Sha256::of(b"open.deb")));
-    assert!(!set.contains(&Sha256::of(b"secret.deb")));
-}
-
-#[test]
 fn neighbours_are_those_that_answered() {
     // The first peer knows no have-sets: it is a neighbour, but has told us nothing.
     let (plain, other) = (Peer::honest(&[]), Setup::new().start());

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use aptpeer::digest::Sha256;
+use aptpeer::wire::HaveSet;
 
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::http;
@@ -98,6 +99,14 @@ fn asked_from(daemon: &Daemon, path: &str, addresses: &[&str]) -> Vec<u16> {
     addresses.iter().map(|address| http::get(at(address), path).status).collect()
 }
 
+/// Whether the have-set that is told at each address names the object.
+fn told_at(daemon: &Daemon, object: Sha256, addresses: &[&str]) -> Vec<bool> {
+    let port = daemon.peer().port();
+    let at = |address: &&str| SocketAddr::new(address.parse().unwrap(), port);
+    let set = |address| HaveSet::parse(&http::get(at(address), "/have").body).unwrap();
+    addresses.iter().map(|address| set(address).contains(&object)).collect()
+}
+
 fn within() {
     for words in [
         "link set lo up",
@@ -121,6 +130,11 @@ fn within() {
     let stored = || (entry(&daemon, local)["scope"] == "local").then_some(());
     assert!(crate::support::wait_for(std::time::Duration::from_secs(30), stored).is_some());
     let public = seed(&daemon, &noise(23, 1000), &[]);
+    let silent = seed(&daemon, &noise(25, 1000), &["--no-announce"]);
+    assert_eq!(told_at(&daemon, public, &everywhere), [true; 4]);
+    for object in [local, silent] {
+        assert_eq!(told_at(&daemon, object, &everywhere), [true, true, false, false], "{object}");
+    }
     for path in [format!("/hash/{local}"), format!("/hash/{local}/pieces")] {
         assert_eq!(asked_from(&daemon, &path, &everywhere), [200, 200, 404, 404], "{path}");
     }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aptpeer::digest::Sha256;
 use aptpeer::pieces::{ChainWalk, Geometry, PIECE_LENGTH, PieceIndex, State};
@@ -87,6 +88,8 @@ struct Shared {
     objects: HashMap<Sha256, Object>,
     /// Only the pieces before this one are here.
     held: AtomicU32,
+    /// No body goes further than this many bytes for now.
+    gate: AtomicU64,
     records: Mutex<Vec<Record>>,
 }
 
@@ -135,6 +138,7 @@ impl Peer {
             faults: faults.to_vec(),
             objects: prepared.collect(),
             held: AtomicU32::new(u32::MAX),
+            gate: AtomicU64::new(u64::MAX),
             records: Mutex::default(),
         });
         let server = Server::start_on(ip, {
@@ -151,6 +155,11 @@ impl Peer {
     /// From now on has the first `pieces` of every object, and their states, and no more.
     pub fn hold_first(&self, pieces: PieceIndex) {
         self.shared.held.store(pieces, Ordering::SeqCst);
+    }
+
+    /// From now on each body waits when it has about this many bytes, until it may go further.
+    pub fn pause_bodies_at(&self, bytes: u64) {
+        self.shared.gate.store(bytes, Ordering::SeqCst);
     }
 
     /// Everything it was asked so far, in order of arrival.
@@ -375,7 +384,12 @@ impl Shared {
         rate: Option<u64>,
         number: usize,
     ) -> io::Result<()> {
+        let mut sent = 0;
         for chunk in body.chunks(step(rate, 64 << 10)) {
+            while sent >= self.gate.load(Ordering::SeqCst) {
+                connection.pause(Duration::from_millis(5))?;
+            }
+            sent += chunk.len() as u64;
             // Counted before they go: who has received them can rely on the count.
             self.records.lock().unwrap()[number].sent += chunk.len() as u64;
             match rate {

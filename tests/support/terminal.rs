@@ -71,6 +71,13 @@ impl AtTerminal {
         assert!(wait_for(LIMIT, seen).is_some(), "{text:?} was not shown {times} times: {:?}", self.shown());
     }
 
+    /// Waits until what the screen was sent gives something.
+    #[track_caller]
+    pub fn wait_until<T>(&self, mut look: impl FnMut(&str) -> Option<T>) -> T {
+        let seen = wait_for(LIMIT, || look(&self.shown()));
+        seen.unwrap_or_else(|| panic!("it was not shown: {:?}", self.shown()))
+    }
+
     /// What Ctrl-C does.
     pub fn interrupt(&self) {
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();

@@ -74,7 +74,7 @@ impl Lan {
         (lan.clone(), LanDriver::new(lan, config, doubted))
     }
 
-    /// The name of the node whose state is kept in `state`: made at random once, and the same from then on. It is no other
+    /// The name of the node whose state is kept in `state`: made at random once, and the same from then on, on this machine. It is no other
     /// name of the node's: who hears it on one network learns nothing of it elsewhere.
     ///
     /// # Errors

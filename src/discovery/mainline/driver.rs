@@ -24,6 +24,9 @@ use crate::metrics::Metrics;
 /// How often the status is told, and what nobody waits for any more is given up.
 const UPKEEP: Duration = Duration::from_secs(1);
 
+/// How often it is looked at which addresses this machine has: a laptop that comes home is in the DHT this soon.
+const LOOK_AT_ADDRESSES: Duration = Duration::from_secs(5);
+
 /// How often the good nodes are saved.
 const SAVE: Duration = Duration::from_secs(300);
 
@@ -51,6 +54,7 @@ pub struct Driver {
     resolve_pause: Duration,
     resolved_none: bool,
     upkeep_at: Instant,
+    addresses_at: Instant,
     save_at: Instant,
 }
 
@@ -101,6 +105,7 @@ impl Driver {
             resolve_pause: FIRST_RESOLVE,
             resolved_none: false,
             upkeep_at: now,
+            addresses_at: now,
             save_at: now + SAVE,
         })
     }
@@ -183,7 +188,11 @@ impl Driver {
 
     /// Learns whether we are somewhere else now.
     fn look_after_our_address(&mut self, now: Instant) {
-        if self.whereabouts.note_local(local_addresses()) {
+        let due = now >= self.addresses_at;
+        if due {
+            self.addresses_at = now + LOOK_AT_ADDRESSES;
+        }
+        if due && self.whereabouts.note_local(local_addresses()) {
             self.resolve_at = now;
             self.resolve_pause = FIRST_RESOLVE;
             self.lanes.iter_mut().for_each(|lane| lane.node.handle_new_network(now));

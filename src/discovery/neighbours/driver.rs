@@ -13,6 +13,7 @@ use super::{Archive, Neighbours};
 use crate::clock;
 use crate::digest::{InfoHash, Sha256};
 use crate::discovery::Dht;
+use crate::http::leads_to;
 use crate::swarm::meetings::{Meeting, Meetings};
 use crate::swarm::neighbourhood::{About, Bond, Question, Refusal, Told};
 
@@ -108,14 +109,11 @@ impl Round<'_> {
         machine.handle_banned(banned, now);
     }
 
+    /// Those that are not us: not at an address of this machine, nor at the one by which others reach us.
     fn others(&self, peers: &[SocketAddr]) -> Vec<SocketAddr> {
-        let own = |peer: &SocketAddr| {
-            let ip = peer.ip().to_canonical();
-            self.all.config.own.iter().any(|own| {
-                let same = own.ip().to_canonical() == ip || (own.ip().is_unspecified() && ip.is_loopback());
-                same && own.port() == peer.port()
-            })
-        };
+        let outside = self.all.config.dht.as_ref().and_then(|dht| dht.status().external);
+        let outside = outside.zip((self.port)()).map(|(ip, port)| SocketAddr::new(ip, port));
+        let own = |peer: &SocketAddr| Some(*peer) == outside || leads_to(&self.all.config.own, *peer);
         peers.iter().filter(|peer| !own(peer)).copied().collect()
     }
 
@@ -286,7 +284,7 @@ mod tests {
         let config = NeighboursConfig {
             seed: 1,
             allow_local: false,
-            own: vec!["192.168.1.1:1".parse().unwrap()],
+            own: vec!["192.168.1.1:1".parse().unwrap(), "0.0.0.0:1".parse().unwrap()],
             fixed: Arc::new(Fixed::new(Vec::new())),
             dht: None,
             announce: None,
@@ -304,7 +302,9 @@ mod tests {
                 }
             };
             let peer = |text: &str| text.parse::<SocketAddr>().unwrap();
-            network.send(vec![peer("192.168.1.1:1"), peer("192.168.1.2:1"), peer("192.168.1.3:1")]).unwrap();
+            // The first two are ourselves.
+            let all = ["192.168.1.1:1", "127.9.9.9:1", "192.168.1.2:1", "192.168.1.3:1"];
+            network.send(all.map(peer).to_vec()).unwrap();
             until(2).await;
             network.send(vec![peer("192.168.1.3:1")]).unwrap();
             until(1).await;

@@ -1,7 +1,9 @@
 //! `aptpeer get`: one file, by its hash or its URL, from peers and the mirror into a file.
 
+mod place;
+mod watch;
+
 use std::fs;
-use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -13,20 +15,20 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::place::{Place, WorkFolder, cannot_write};
+use self::watch::fetch;
 use super::Context;
-use super::output::{Failure, remedy};
-use super::progress::Progress;
+use super::output::Failure;
 use crate::clock;
 use crate::config::Settings;
 use crate::daemon;
 use crate::dht::is_local;
 use crate::digest::Sha256;
 use crate::discovery::{Dht, Discovery, Memory, Provider};
-use crate::download::{Download, DownloadError, Downloads, DownloadsConfig, Want};
+use crate::download::{Downloads, DownloadsConfig, Want};
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, Target, UpstreamSetting};
 use crate::peer::{PeerClient, PeerError};
-use crate::status::rounded_bytes;
 use crate::store::Store;
 use crate::swarm::PeerKind;
 use crate::wire::Swarm;
@@ -39,9 +41,6 @@ const FIND_LIMIT: Duration = Duration::from_secs(20);
 
 /// The most peers that are asked how long a file is.
 const MOST_PEERS: usize = 64;
-
-/// How often the progress is shown.
-const SHOW_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -260,7 +259,7 @@ impl Job<'_> {
         let absurd = |error| Setback::Fruitless(Failure::Work(format!("{id}: {error}")));
         let download = downloads.open(want).map_err(absurd)?;
         let fetched = tokio::select! {
-            fetched = fetch(&download, &self.place, context) => fetched,
+            fetched = fetch(&downloads, &download, &self.place, context) => fetched,
             _ = tokio::signal::ctrl_c() => Err(Failure::Work("interrupted".into()).into()),
         };
         downloads.stop().await;
@@ -280,54 +279,6 @@ async fn next_of(found: &mut Option<mpsc::Receiver<Vec<SocketAddr>>>) -> Option<
         *found = None;
     }
     next
-}
-
-/// Waits for the whole, or writes it to standard output as it comes.
-async fn fetch(download: &Download, place: &Place, context: &mut Context) -> Result<(), Setback> {
-    // A file that is written to the terminal and a bar on it would spoil each other.
-    let shared = matches!(place, Place::Output) && io::stdout().is_terminal();
-    let progress = if shared { Progress::none() } else { Progress::of_bytes(Some(download.length())) };
-    let failed = |error: DownloadError| {
-        let mirror = download.mirror_error().map(|error| format!("; {error}")).unwrap_or_default();
-        Setback::Fruitless(Failure::Work(format!("{}: {error}{mirror}", download.id())))
-    };
-    match place {
-        Place::File(_) => loop {
-            match tokio::time::timeout(SHOW_EVERY, download.closed()).await {
-                Ok(ended) => {
-                    ended.map_err(failed)?;
-                    break;
-                }
-                Err(_) => show(&progress, download),
-            }
-        },
-        Place::Output => {
-            let mut chunks = download.chunks(0..download.length());
-            let mut written = false;
-            loop {
-                let next = chunks.next().await.map_err(|error| match failed(error) {
-                    // What is out cannot be taken back.
-                    Setback::Fruitless(failure) if written => Setback::Final(failure),
-                    setback => setback,
-                });
-                let Some(bytes) = next? else { break };
-                context.output.bytes(&bytes)?;
-                show(&progress, download);
-                written = true;
-            }
-        }
-    }
-    show(&progress, download);
-    progress.finish();
-    Ok(())
-}
-
-/// How much came, and from whom. A piece that was fetched twice counts twice, so the sum may be more than the file.
-fn show(progress: &Progress, download: &Download) {
-    let tally = download.tally();
-    progress.reach((tally.peers + tally.mirror).min(download.length()));
-    let (peers, mirror) = (rounded_bytes(tally.peers), rounded_bytes(tally.mirror));
-    progress.tell(format!("peers {peers}, mirror {mirror}"));
 }
 
 async fn want_by_url(target: &Target, settings: &Settings) -> Result<Want, Failure> {
@@ -370,60 +321,4 @@ async fn providers(arguments: &Arguments, settings: &Settings) -> Result<Vec<Pro
 
 fn pieces(settings: &Settings) -> NonZeroUsize {
     NonZeroUsize::new(settings.transfer.max_concurrent_downloads.get() as usize).unwrap_or(NonZeroUsize::MIN)
-}
-
-/// Where the file goes.
-enum Place {
-    File(PathBuf),
-    Output,
-}
-
-impl Place {
-    fn of(arguments: &Arguments, what: &What) -> Result<Self, Failure> {
-        let path = match (&arguments.output, what) {
-            (Some(path), _) if path == Path::new("-") => return Ok(Self::Output),
-            (Some(path), _) => path.clone(),
-            (None, What::Hash(id)) => id.to_string().into(),
-            (None, What::Url(target)) => {
-                let name = target.path_and_query.path().rsplit('/').next().unwrap_or_default().to_owned();
-                if name.is_empty() {
-                    return Err(Failure::Usage(format!("{target} names no file: give one with -o FILE")));
-                }
-                name.into()
-            }
-        };
-        if path.is_dir() {
-            return Err(Failure::Usage(format!("{} is a folder: give a file with -o FILE", path.display())));
-        }
-        Ok(Self::File(path))
-    }
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::Work(format!("cannot write to {}: {error}{}", path.display(), remedy(error)))
-}
-
-/// A folder for the unfinished file, beside the finished one so that it can be moved there; removed in the end.
-struct WorkFolder(PathBuf);
-
-impl WorkFolder {
-    fn beside(place: &Place) -> Result<Self, Failure> {
-        let folder = match place {
-            Place::File(path) => match path.parent() {
-                Some(parent) if parent != Path::new("") => parent.to_owned(),
-                _ => PathBuf::from("."),
-            },
-            Place::Output => std::env::temp_dir(),
-        };
-        let work = folder.join(format!(".aptpeer-get.{}", std::process::id()));
-        fs::create_dir(&work).map_err(|error| cannot_write(&folder, &error))?;
-        Ok(Self(work))
-    }
-}
-
-impl Drop for WorkFolder {
-    fn drop(&mut self) {
-        // What cannot be removed is only space.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

@@ -423,9 +423,9 @@ impl Download {
         now: Instant,
     ) -> FetchId {
         let fetch = self.fetch_id();
-        let (started, held) = (false, true);
+        let (started, held, arrived) = (false, true, 0);
         let state =
-            Fetch::Piece { source, piece, link, asked: now, progress: now, started, held, arrived: 0, part };
+            Fetch::Piece { source, piece, link, asked: now, progress: now, started, held, arrived, part };
         self.fetches.insert(fetch, state);
         fetch
     }

@@ -142,7 +142,8 @@ impl Download {
             Some(Fetch::Piece { part: Part { helps: Some(helps), range, .. }, source, .. }) => {
                 let (helps, brought) = (*helps, Brought { fetch, source: *source, range: range.clone() });
                 self.fetches.remove(&fetch);
-                if let Some(Fetch::Piece { part, .. }) = self.fetches.get_mut(&helps) {
+                if let Some(Fetch::Piece { part, arrived, .. }) = self.fetches.get_mut(&helps) {
+                    *arrived = arrived.saturating_add(brought.range.end - brought.range.start);
                     part.brought.push(brought);
                 }
             }

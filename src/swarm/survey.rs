@@ -1,5 +1,6 @@
 //! What is missing and could be fetched now, and which of it a peer is asked for.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -75,7 +76,7 @@ impl Survey {
         let mut fresh = held().filter(|missing| missing.fresh);
         let last = download.geometry().last();
         if self.crowd {
-            fresh.filter(|missing| missing.open).min_by_key(|missing| self.order(download, missing))
+            self.pick_in_crowd(download, peer)
         } else if download.mirror == Mirror::Active {
             // The mirror walks from the front: peers come from the end to meet it.
             fresh.next_back().filter(|missing| missing.open || missing.near)
@@ -108,12 +109,32 @@ impl Survey {
         })
     }
 
-    /// In a crowd: first what apt waits for, then the rarest; which of several differs from node to node, so that they
-    /// can help each other.
-    fn order(&self, download: &Download, missing: &Missing) -> (u32, u32, u64) {
+    /// In a crowd: what apt waits for, then the rarest; which of several differs from node to node, so that they can help each
+    /// other. A stranger who has rarer pieces than what apt waits for is asked for those: others have that as well, and what few have
+    /// is what all will wait for.
+    ///
+    /// Of whom nothing can be had under two voices, one of the end is taken, where one is enough: what links there is proven by
+    /// the digest, and can be given on. So one who has the whole object is of use to all at once.
+    fn pick_in_crowd(&self, download: &Download, peer: &Peer) -> Option<&Missing> {
+        let fresh = || self.missing.iter().filter(|missing| missing.fresh && peer.holds(missing.piece));
+        let open = || fresh().filter(|missing| missing.open);
+        let rarest = open().map(|missing| missing.holders).min();
         let walked = download.mirror == Mirror::Active;
-        let front = !walked && missing.piece < self.prefix + FRONT;
-        if front { (0, missing.piece, 0) } else { (1, missing.holders, download.shuffled(missing.piece)) }
+        let near_by = peer.kind == PeerKind::Neighbour;
+        let awaited = |missing: &Missing| {
+            !walked && missing.piece < self.prefix + FRONT && (near_by || Some(missing.holders) == rarest)
+        };
+        let order = |missing: &&Missing| {
+            if awaited(missing) {
+                (0, missing.piece, 0)
+            } else {
+                (1, missing.holders, download.shuffled(missing.piece))
+            }
+        };
+        let of_the_end = || fresh().filter(|missing| missing.near);
+        open()
+            .min_by_key(order)
+            .or_else(|| of_the_end().min_by_key(|missing| (missing.holders, Reverse(missing.piece))))
     }
 
     /// How many pieces nobody is at work on.

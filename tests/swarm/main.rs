@@ -8,6 +8,7 @@ mod innocence;
 mod known;
 mod neighbourhood;
 mod random;
+mod rarest;
 mod resume;
 mod seeding;
 mod sources;

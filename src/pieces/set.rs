@@ -47,8 +47,9 @@ impl PieceSet {
 
     /// Takes a piece out.
     pub fn remove(&mut self, index: PieceIndex) {
-        if let Some(held) = self.held.get_mut(index as usize) {
+        if let Some(held) = self.held.get_mut(index as usize).filter(|held| **held) {
             *held = false;
+            self.missing += 1;
         }
     }
 
@@ -99,6 +100,17 @@ mod tests {
         assert!(PieceSet::all(10).is_all());
         assert_eq!(PieceSet::all(10).ranges(), vec![0..=9]);
         assert!(PieceSet::none(10).ranges().is_empty());
+    }
+
+    #[test]
+    fn what_is_taken_out_is_missing_once() {
+        let mut set = PieceSet::all(2);
+        set.remove(1);
+        set.remove(1);
+        set.remove(7);
+        assert_eq!((set.ranges(), set.is_all()), (vec![0..=0], false));
+        set.insert(1);
+        assert!(set.is_all());
     }
 
     #[test]

@@ -58,6 +58,9 @@ impl Drop for Nginx {
     }
 }
 
+/// How often it is measured. An odd number: one of them is in the middle.
+const RUNS: usize = 9;
+
 fn timed(apt: &Apt, repository: &Repository) -> Duration {
     apt.clean();
     let began = Instant::now();
@@ -95,8 +98,8 @@ fn measure() -> Vec<f64> {
     let repository = packages(300);
     let (mirror, tracker) = (Nginx::start(&repository.root()), Tracker::start());
     // As it is installed: what is written to the log at other levels costs time.
-    let quiet = |tracker| node(&repository, tracker).with("[log]\nlevel = \"info\"\n").start();
-    let first = quiet(&tracker);
+    let quiet = |tracker| node(&repository, tracker).with("[log]\nlevel = \"info\"\n");
+    let first = quiet(&tracker).start();
     first.wait_for_dht();
     let apt = Apt::new().proxy(first.proxy()).one_line(&mirror.url(), &repository);
     apt.update().succeeded();
@@ -110,7 +113,7 @@ fn measure() -> Vec<f64> {
     timed(&direct, &repository);
     // A machine that knows nobody: what the same costs by look-ups alone.
     let nobody = Tracker::start();
-    let lonely = quiet(&nobody);
+    let lonely = quiet(&nobody).start();
     lonely.wait_for_dht();
     let apt = Apt::new().proxy(lonely.proxy()).one_line(&mirror.url(), &repository);
     apt.update().succeeded();
@@ -120,9 +123,10 @@ fn measure() -> Vec<f64> {
     println!("nobody known: through aptpeer from the mirror {alone:.2?}, {look_ups} look-ups");
     drop(lonely);
     let mut ratios = Vec::new();
-    for run in 0..6 {
+    for run in 0..RUNS {
         // A new machine each time: its cache is empty.
-        let second = quiet(&tracker);
+        // It does not say that it is there: nobody takes more than a few neighbours of one address, and it is gone soon.
+        let second = quiet(&tracker).with("[privacy]\nannounce = false\n").start();
         second.wait_for_dht();
         let apt = Apt::new().proxy(second.proxy()).one_line(&mirror.url(), &repository);
         apt.update().succeeded();
@@ -147,7 +151,7 @@ fn measure() -> Vec<f64> {
         ratios.push(ratio);
     }
     ratios.sort_by(f64::total_cmp);
-    println!("median {:.2}", f64::midpoint(ratios[2], ratios[3]));
+    println!("median {:.2}", ratios[RUNS / 2]);
     ratios
 }
 
@@ -156,14 +160,14 @@ fn measure() -> Vec<f64> {
 fn an_upgrade_of_300_small_packages_takes_no_look_up_and_not_much_longer_than_from_the_mirror() {
     // A debug build on a busy machine: only what is beyond all reason fails.
     let ratios = measure();
-    assert!(ratios[3] < 30.0, "{ratios:?}");
+    assert!(ratios[RUNS / 2] < 30.0, "{ratios:?}");
 }
 
 #[test]
 #[ignore = "a release build on a quiet machine"]
 fn on_a_quiet_machine_300_small_packages_take_no_longer_than_from_the_mirror() {
     let ratios = measure();
-    assert!(f64::midpoint(ratios[2], ratios[3]) <= 1.1, "{ratios:?}");
+    assert!(ratios[RUNS / 2] <= 1.1, "{ratios:?}");
 }
 
 #[test]

@@ -371,6 +371,8 @@ impl Downloads {
         };
         match canvas {
             Ok(canvas) => {
+                // Until it is in the store: whoever waits for that sees the end of it.
+                let _active = self.context.metrics.download_started();
                 let flight = Flight::new(self.context.clone(), shared.clone(), canvas);
                 if let Some(whole) = flight.run(self.shutdown.clone()).await {
                     self.context.entrance.enter(&self.context.store, whole).await;

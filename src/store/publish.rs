@@ -16,7 +16,7 @@ use rustix::fs::{Advice, fadvise};
 
 use super::assembly::{Assembly, Mapped, Partial, Phase, Place};
 use super::catalog::{self, Durability, NewRow, Origin, Scope};
-use super::disk::Stamp;
+use super::disk::{Mark, Stamp};
 use super::error::StoreError;
 use super::layout::sync_directory;
 use super::object::{Object, Parts};
@@ -61,6 +61,8 @@ struct Entrant<'a> {
     finished: Finished<'a>,
     phase: RwLockWriteGuard<'a, Phase>,
     home: Home<'a>,
+    /// What its file showed after the last byte that we wrote.
+    shown: Option<Mark>,
 }
 
 /// Where its bytes are.
@@ -145,6 +147,7 @@ impl<'a> Batch<'a> {
     /// The bytes first: no power cut may leave a name in `objects/` whose bytes are missing.
     fn settle(&mut self, scratch: bool) {
         self.each(|entrant| {
+            entrant.shown = entrant.on_file(Stamp::of).ok().map(|stamp| stamp.mark());
             let set = entrant.on_file(|file| file.set_permissions(Permissions::from_mode(0o644)));
             set.map_err(StoreError::io("setting the mode of", entrant.path()))
         });
@@ -198,7 +201,7 @@ impl<'a> Entrant<'a> {
         }
         let phase = assembly.phase.write().unwrap_or_else(PoisonError::into_inner);
         match *phase {
-            Phase::Open => Ok(Some(Self { id: assembly.id(), finished, phase, home })),
+            Phase::Open => Ok(Some(Self { id: assembly.id(), finished, phase, home, shown: None })),
             Phase::Published => Ok(None),
             Phase::Left => Err(assembly.misuse("published after it was left")),
         }
@@ -248,7 +251,7 @@ impl<'a> Entrant<'a> {
     }
 
     /// Nobody gets as far as this without a file.
-    fn on_file(&self, act: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+    fn on_file<T>(&self, act: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
         self.mapped().map_or_else(|| Err(io::ErrorKind::NotFound.into()), |mapped| act(&mapped.file))
     }
 
@@ -287,7 +290,9 @@ impl<'a> Entrant<'a> {
             store: Arc::downgrade(store),
         };
         let pieces = 0..assembly.geometry().pieces();
-        let verified = pieces.map(|piece| assembly.is_checked(piece)).collect();
+        // What was written since, and not by us, is looked at before it is given away.
+        let ours = self.shown == Some(stamp.mark());
+        let verified = pieces.map(|piece| ours && assembly.is_checked(piece)).collect();
         store.keep_hot(Arc::new(Object::new(parts, stamp, verified)));
     }
 }

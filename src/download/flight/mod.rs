@@ -179,7 +179,6 @@ impl Flight {
 
     /// Downloads until the end, whichever it is: what is to be put into the store. Readers have all of it already.
     pub(super) async fn run(mut self, shutdown: CancellationToken) -> Option<Whole> {
-        let _active = self.context.metrics.download_started();
         let mut unread_since: Option<Instant> = None;
         let canvas = self.canvas.clone();
         loop {
